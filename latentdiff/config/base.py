@@ -29,6 +29,7 @@ def setting(
     flag: str | None = None,
     was: str | None = None,
     argument: str | None = None,
+    moved: Mapping[str, tuple[str, str]] | None = None,
     advanced: bool = False,
     **bounds: Any,
 ) -> Any:
@@ -37,10 +38,13 @@ def setting(
     ``group``: the heading of the help texts (default: that of its class); ``flag``: the option's name without
     dashes (default: the field's); ``advanced``: in --help-all only; ``was``: the name in the version before,
     which still works there, as a key of a --config file, in saved runs and in the settings of a picture;
-    ``argument``: the name in errors of the library of what it sets (default: the field's).
+    ``argument``: the name in errors of the library of what it sets (default: the field's); ``moved``: values
+    of the version before that another field has now, as (field, value): they work in the same places.
     """
     given = {"group": group, "flag": flag, "was": was, "argument": argument, "advanced": advanced or None}
     facts: dict[str, JsonValue] = {name: value for name, value in given.items() if value is not None}
+    if moved is not None:
+        facts["moved"] = {value: list(place) for value, place in moved.items()}
     return Field(default, description=description, json_schema_extra=facts, **bounds)
 
 
@@ -50,13 +54,22 @@ def option_facts(field: FieldInfo) -> dict[str, Any]:
 
 
 def current_names(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` by the names that the fields of ``model`` have now; one there by both is kept so."""
+    """``values`` by the names that the fields of ``model`` have now; one there by both is kept so.
+
+    A value that another field has now goes there, unless that field has one already.
+    """
     facts = {name: option_facts(field) for name, field in model.model_fields.items()}
     former = {fact["was"]: name for name, fact in facts.items() if "was" in fact}
-    return {
+    found = {
         former[key] if key in former and former[key] not in values else key: value
         for key, value in values.items()
     }
+    for name, fact in facts.items():
+        if isinstance(value := found.get(name), str) and value in fact.get("moved", {}):
+            field, new = fact["moved"][value]
+            del found[name]
+            found.setdefault(field, new)
+    return found
 
 
 class Config(BaseModel):

@@ -19,6 +19,25 @@ def _size(text: str) -> str:
     return text
 
 
+def _color(text: str) -> str:
+    """A colour as #rrggbb; ValueError for a text that is none."""
+    from PIL import ImageColor
+
+    try:
+        found: tuple[int, ...] = ImageColor.getrgb(text.strip())
+    except ValueError:
+        found = ()
+    if len(found) != 3:
+        raise ValueError(f"expected the name of a colour (white, black, red, ...) or #rrggbb, got {text!r}")
+    return "#{:02x}{:02x}{:02x}".format(*found)
+
+
+FITTING = ("fit", "resize", "background")
+"""The options by which images are brought to one shape, beside its size and channels."""
+LABELLING = ("class_folders", "labels_from", "captions_from")
+"""The options by which images get labels and captions."""
+
+
 class DataOptions(Config):
     """Which images, and how they are brought to one shape."""
 
@@ -39,13 +58,48 @@ class DataOptions(Config):
         None, "resize images to 32 or HEIGHTxWIDTH pixels (default: as the images are)"
     )
     channels: Literal[1, 3] | None = setting(None, "1 for grey, 3 for RGB (default: as the images are)")
-    resize: Literal["crop", "stretch", "pad"] = setting(
-        "crop", "how images of another aspect ratio are brought to --size", advanced=True
+    fit: Literal["crop", "smart", "pad", "edge", "stretch"] = setting(
+        "crop",
+        "how images of another aspect ratio are brought to --size; crop: the middle, smart: the part with the"
+        " most edges, pad: the whole image on --background, edge: the whole image, its border repeated"
+        " outwards, stretch: the whole image, distorted",
+        advanced=True,
+    )
+    resize: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = setting(
+        "bicubic",
+        "filter that resizes images; nearest keeps the pixels of pixel art as they are",
+        moved={"crop": ("fit", "crop"), "stretch": ("fit", "stretch"), "pad": ("fit", "edge")},
+        advanced=True,
+    )
+    background: Annotated[str, AfterValidator(_color)] | None = setting(
+        None,
+        "colour under transparent pixels and around images with --fit pad, a name or #rrggbb (default: white,"
+        " and the colour of each image's border around it)",
+        advanced=True,
     )
     class_folders: Literal["auto", "only", "ignore"] = setting(
         "auto",
         "labels from the class folders of an image folder; auto: where every image is in one, only: leave"
         " out images that are in none, ignore: no labels",
+        advanced=True,
+    )
+    labels_from: Literal["folder", "name", "none"] = setting(
+        "folder",
+        "classes of images; folder: metadata, else class folders, name: file names, as cat_001.png, none: no"
+        " labels, whatever the data has",
+        advanced=True,
+    )
+    captions_from: Literal["text", "name", "none"] = setting(
+        "text",
+        "captions of images; text: files beside them, name: else the words of file names, as red-hat 03.jpg,"
+        " none: no captions, whatever the data has",
+        advanced=True,
+    )
+    image_cache: str | None = setting(
+        None,
+        "folder where the decoded images of large folders are kept, or off (default: $LATENTDIFF_IMAGE_CACHE"
+        " or ~/.cache/latentdiff/images; `latentdiff datasets --cached` lists it)",
+        min_length=1,
         advanced=True,
     )
     flip: bool = setting(False, "mirror training images at random", advanced=True)
@@ -54,8 +108,8 @@ class DataOptions(Config):
     )
 
     def reading(self) -> dict[str, Any]:
-        """The arguments of a reader of images: size, channels, resize and class_folders."""
-        rest = {name: getattr(self, name) for name in ("channels", "resize", "class_folders")}
+        """The arguments of a reader of images: all of :class:`latentdiff.data.resize.Fit`."""
+        rest = {name: getattr(self, name) for name in ("channels", *FITTING, *LABELLING, "image_cache")}
         return {"size": self.sides(), **rest}
 
     def sides(self) -> tuple[int, int] | None:

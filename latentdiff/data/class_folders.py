@@ -185,6 +185,13 @@ def note_unused_option(
         report.remark(f"{OPTION} {mode} changes nothing: it is for folders of images, {reason}")
 
 
+def note_unused_names(labels_from: str, captions_from: str, report: ReadReport) -> None:
+    """Remark that labels and captions by file names are for data whose images have file names."""
+    for option, value in (("--labels-from", labels_from), ("--captions-from", captions_from)):
+        if value == "name":
+            report.remark(f"{option} name changes nothing: the images of this data have no file names")
+
+
 def _in_none(stray: Sequence[str]) -> str:
     first = f"first: {shown(stray[0])}" if len(stray) > 1 else shown(stray[0])
     return f"{len(stray)} {'is' if len(stray) == 1 else 'are'} in no class folder ({first})"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from latentdiff.data.background import WHITE, Color, flatten_alpha
 from latentdiff.data.color import to_srgb
-from latentdiff.data.resize import flatten_alpha
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = {
@@ -90,11 +90,11 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _pixels(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[str]]:
+def _pixels(image: Image.Image, background: Color, *, deep: bool) -> tuple[NDArray[np.uint8], list[str]]:
     """Grey or RGB pixels [H, W, C] of a loaded image and the conversions.
 
     16-bit: the high byte (a transparent color is ignored there); CMYK and palette: to RGB; other colour
-    spaces: to sRGB; alpha: composited on white.
+    spaces: to sRGB; alpha: composited on ``background``.
     """
     conversions = ["16-bit"] if deep else []
     if deep:
@@ -114,7 +114,7 @@ def _pixels(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[
     conversions += [converted] if converted else []
     if has_alpha:
         conversions.append("alpha")
-        rgb = flatten_alpha(np.asarray(image.convert("RGBA")))
+        rgb = flatten_alpha(np.asarray(image.convert("RGBA")), background)
     elif is_grey:
         return np.asarray(image)[..., None], conversions
     else:
@@ -123,20 +123,22 @@ def _pixels(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[
     return rgb[..., :1] if grey else rgb, conversions
 
 
-def _pixels_by_parts(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[str]]:
+def _pixels_by_parts(
+    image: Image.Image, background: Color, *, deep: bool
+) -> tuple[NDArray[np.uint8], list[str]]:
     """:func:`_pixels` in parts of at most 2^20 pixels, as it makes copies."""
     height = max(1, _PART_PIXELS // image.width)
     out, conversions = np.empty((image.height, image.width, 1), dtype=np.uint8), list[str]()
     for y, x in product(range(0, image.height, height), range(0, image.width, _PART_PIXELS)):
         box = (x, y, min(x + _PART_PIXELS, image.width), min(y + height, image.height))
-        part, conversions = _pixels(image.crop(box), deep=deep)
+        part, conversions = _pixels(image.crop(box), background, deep=deep)
         if part.shape[2] > out.shape[2]:  # grey up to here
             out = np.repeat(out, part.shape[2], axis=2)
         out[box[1] : box[3], box[0] : box[2]] = part
     return out, conversions
 
 
-def _decode(file: BinaryIO, suffix: str) -> Decoded | RefusedImage:
+def _decode(file: BinaryIO, suffix: str, background: Color) -> Decoded | RefusedImage:
     """Decode an open file; `suffix` as in SUFFIXES."""
     deep = _is_16_bit(file)
     try:
@@ -152,7 +154,7 @@ def _decode(file: BinaryIO, suffix: str) -> Decoded | RefusedImage:
         animated = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
         try:
             image.load()
-            pixels, conversions = _pixels_by_parts(image, deep=deep)
+            pixels, conversions = _pixels_by_parts(image, background, deep=deep)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             return RefusedImage("too large")
         except _DAMAGED:
@@ -170,20 +172,21 @@ def _decode(file: BinaryIO, suffix: str) -> Decoded | RefusedImage:
     return Decoded(_oriented(pixels, orientation), tuple(conversions))
 
 
-def decode_bytes(data: bytes, suffix: str) -> Decoded | RefusedImage:
+def decode_bytes(data: bytes, suffix: str, background: Color = WHITE) -> Decoded | RefusedImage:
     """As :func:`decode_file`, of the content; for threads, which share no warning filters."""
     if not data:
         return RefusedImage("empty")
     if len(data) > MAX_FILE_BYTES:
         return RefusedImage("too large")
-    return _decode(io.BytesIO(data), suffix)
+    return _decode(io.BytesIO(data), suffix, background)
 
 
-def decode_file(path: Path) -> Decoded | RefusedImage:
+def decode_file(path: Path, background: Color = WHITE) -> Decoded | RefusedImage:
     """Decode a PNG, JPEG or WEBP file, whatever of the three its suffix says; never raises for what is in the
     file.
 
-    Refuses what is no regular file, above 256 MiB or 2^26 pixels (checked before decoding), or damaged.
+    Transparent pixels are composited on ``background``. Refuses what is no regular file, above 256 MiB or
+    2^26 pixels (checked before decoding), or damaged.
     """
     try:
         facts = path.stat()
@@ -196,7 +199,7 @@ def decode_file(path: Path) -> Decoded | RefusedImage:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _decode(file, path.suffix.lower())
+            return _decode(file, path.suffix.lower(), background)
     except OSError as error:
         return RefusedImage(f"unreadable ({error.strerror or 'error'})")
 
@@ -210,10 +213,10 @@ class FileLocation:
     offset: int = 0
     size: int | None = None
 
-    def decode(self) -> Decoded | RefusedImage:
-        """The image, or why there is none."""
+    def decode(self, background: Color = WHITE) -> Decoded | RefusedImage:
+        """The image, transparent pixels composited on ``background``, or why there is none."""
         try:
-            return decode_bytes(self.read(), Path(self.name).suffix.lower())
+            return decode_bytes(self.read(), Path(self.name).suffix.lower(), background)
         except OSError as error:
             return RefusedImage(f"unreadable ({error.strerror or 'error'})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from latentdiff.data.catalog import NAMED
 from latentdiff.data.decode import Decoded
-from latentdiff.data.folder import decoded, list_folder
+from latentdiff.data.folder import list_folder
 from latentdiff.data.load import load_dataset
+from latentdiff.data.progress import reported
 from latentdiff.data.raw import SPLITS, Listed, RawSplit, note_empty_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import find_reader
-from latentdiff.data.resize import Fit, resize_effects
+from latentdiff.data.resize import Fit
 from latentdiff.data.types import TrainData, TrainSplit
 
 Pixels = NDArray[np.uint8]
@@ -56,20 +58,18 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
     path, reader = (Path(), None) if source in NAMED else find_reader(source)
     if reader is None or not reader.streams:
         return describe_loaded(load_dataset(source, **asdict(fit), root=root))
-    sizes, channels = list[tuple[int, int]](), 1
     if not reader.reads:
-        listed = reader.index(path, fit.class_folders)
-        found = _decoded_places(listed)
+        listed = reader.index(path, fit)
+        report = listed.report
+        rows = [(name, pixels.shape) for name, pixels in _decoded_places(listed, fit)]
+        paths, shapes = [name for name, _ in rows], [shape for _, shape in rows]
     else:
-        listing = list_folder(path, fit.class_folders)
-        listed, found = None, decoded(listing)
-    paths, report = list[str](), listing.report if listed is None else listed.report
-    for name, pixels in found:
-        paths.append(name)
-        sizes.append((pixels.shape[0], pixels.shape[1]))
-        channels = max(channels, pixels.shape[2])
-        if fit.size:
-            report.resize(name, resize_effects(pixels.shape, fit.size, fit.resize))
+        listing = list_folder(path, fit)
+        listed, report = None, listing.report
+        paths, found = listing.pixels.sizes(fit)
+        shapes = [tuple(shape) for shape in found.tolist()]
+    for name, shape in zip(paths, shapes, strict=True):
+        report.resize(name, fit.effects(shape))
     if listed is None:
         labels, classes, captions = listing.annotations(paths)
         listed = Listed((), paths, listing.splits(paths), labels, classes, captions, report)
@@ -77,8 +77,8 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
     with report.explaining(source):
         parts = dict(zip(SPLITS, listed.split(seed=0), strict=True))
     note_empty_classes(parts["train"].labels, listed.classes, report)
-    by_size = sorted(sizes, key=lambda size: size[0] * size[1]) or [(0, 0)]
-    channels = fit.channels or channels
+    by_size = sorted((shape[:2] for shape in shapes), key=math.prod) or [(0, 0)]
+    channels = fit.channels or max((shape[2] for shape in shapes), default=1)
     return _description(str(source), parts, listed.classes, (by_size[0], by_size[-1]), channels, report)
 
 
@@ -110,10 +110,10 @@ def _description(
     return DataDescription(name, images, captions, by_class, *sizes, channels, report)
 
 
-def _decoded_places(listed: Listed) -> Iterator[tuple[str, Pixels]]:
+def _decoded_places(listed: Listed, fit: Fit) -> Iterator[tuple[str, Pixels]]:
     """Names and pixels of the images of shards; those that cannot be decoded go into the report."""
-    for place in listed.places:
-        result = place.decode()
+    for place in reported(listed.places, "images"):
+        result = place.decode(fit.under)
         if isinstance(result, Decoded):
             listed.report.convert(place.name, result.conversions)
             yield place.name, result.pixels

@@ -1,8 +1,7 @@
 """A folder of images: class and split subfolders, captions; odd files are converted or refused."""
 
 import posixpath
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,15 +25,14 @@ from latentdiff.data.decode import (
     FORMATS,
     HEAD_BYTES,
     SUFFIXES,
-    Decoded,
     FileLocation,
-    decode_file,
     format_of,
 )
-from latentdiff.data.npz import MAX_BYTES
+from latentdiff.data.file_names import captions_by_name, labels_by_name
+from latentdiff.data.folder_pixels import FolderPixels
 from latentdiff.data.raw import Listed, RawSplit, RawSplits, labels_of_all
-from latentdiff.data.read_report import ReadReport, named, total
-from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
+from latentdiff.data.read_report import ReadReport, named
+from latentdiff.data.resize import Fit
 from latentdiff.data.scan import Tree, shown, walk
 from latentdiff.errors import InputError
 
@@ -68,8 +66,13 @@ class Listing:
     others: tuple[str, ...]
     image_files: tuple[str, ...]
     has_splits: bool
-    class_folders: str
+    fit: Fit
     report: ReadReport
+
+    @property
+    def pixels(self) -> FolderPixels:
+        """What reads the images."""
+        return FolderPixels(self.root, self.paths, self.report)
 
     def splits(self, paths: Sequence[str]) -> tuple[str | None, ...] | None:
         """train, val or test of each; None where the folder defines none."""
@@ -81,18 +84,33 @@ class Listing:
         """Labels [N], class names and captions of ``paths``; the report counts the files that gave none."""
         found = read_annotations(self.root, self.report, files=self.tree.files, images=self.paths)
         _count_others(self.others, found.used, self.report)
+        captions: tuple[str, ...] | None = tuple(found.captions.get(path, "") for path in paths)
+        stems = [posixpath.splitext(posixpath.basename(path))[0] for path in paths]
+        if self.fit.captions_from == "name":
+            captions = captions_by_name(stems, paths, captions, self.report)
+        if self.fit.captions_from == "none" or not any(captions or ()):
+            captions = None
+        return *self._labels(paths, stems, found), captions
+
+    def _labels(
+        self, paths: Sequence[str], stems: Sequence[str], found: Annotations
+    ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+        """Labels [N] and class names of ``paths``, whose file names without suffix are ``stems``."""
+        if self.fit.labels_from == "none":
+            return None, None
+        if self.fit.labels_from == "name":
+            return labels_by_name(stems, paths, self.report, source=str(self.root))
         labels, classes = _metadata_labels(self.root, paths, found)
         if not found.labels:
             places = _places(below(paths, self.base), has_splits=self.has_splits)
             base = None if self.has_splits else self.base
             with self.report.explaining(str(self.root)):
                 labels, classes = folder_labels(
-                    places, paths, self.class_folders, self.report, source=str(self.root), base=base
+                    places, paths, self.fit.class_folders, self.report, source=str(self.root), base=base
                 )
-            if self.class_folders != "ignore":
+            if self.fit.class_folders != "ignore":
                 self._note_unused_folders(paths)
-        captions = tuple(found.captions.get(path, "") for path in paths)
-        return labels, classes, captions if any(captions) else None
+        return labels, classes
 
     def _note_unused_folders(self, paths: Sequence[str]) -> None:
         """Say which folders would be classes if they had a usable image, as those of ``paths`` have."""
@@ -117,7 +135,7 @@ def _places(paths: Sequence[str], *, has_splits: bool) -> list[str]:
     return [path.partition("/")[2] for path in paths] if has_splits else list(paths)
 
 
-def list_folder(root: Path, class_folders: str = "auto") -> Listing:
+def list_folder(root: Path, fit: Fit) -> Listing:
     """The files that :func:`read` decodes, with a report of the rest. InputError if there is nothing."""
     report, candidates, others, image_files = ReadReport(), list[str](), list[str](), list[str]()
     tree = walk(root, suffixes=(*SUFFIXES, *_OTHER_SUFFIXES))
@@ -145,7 +163,7 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
     base = common_folder(candidates)
     inner = below(candidates, base)
     has_splits = any(split_of(path) == "train" for path in inner)
-    has_splits = has_splits and not (class_folders == "only" and may_be_classes(inner))
+    has_splits = has_splits and not (fit.class_folders == "only" and may_be_classes(inner))
     _note_doubtful_splits(inner, report, has_splits=has_splits)
     if has_splits:
         if base:
@@ -154,7 +172,7 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
         for path in sorted(outside):
             report.leave_out(path, "outside train, val and test")
         candidates = [path for path in candidates if path not in outside]
-    if class_folders == "only":
+    if fit.class_folders == "only":
         places = _places(below(candidates, base), has_splits=has_splits)
         tops = map(class_of, below(places, common_folder(places)))
         outside = {path for path, top in zip(candidates, tops, strict=True) if not top}
@@ -167,9 +185,7 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
             )
         candidates = [path for path in candidates if path not in outside]
     files = tuple(image_files)
-    return Listing(
-        root, tree, base, tuple(candidates), tuple(others), files, has_splits, class_folders, report
-    )
+    return Listing(root, tree, base, tuple(candidates), tuple(others), files, has_splits, fit, report)
 
 
 def _note_doubtful_splits(places: Sequence[str], report: ReadReport, *, has_splits: bool) -> None:
@@ -240,63 +256,6 @@ def _packed(tree: Tree) -> str:
     return f"; {shown(packed[0])}: unpack it, tar shards are read without compression" if packed else ""
 
 
-def decoded(listing: Listing) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Paths and pixels of the images that can be decoded, in order. InputError if most are refused."""
-    report = listing.report
-    for path in listing.paths:
-        result = decode_file(listing.root / path)
-        if isinstance(result, Decoded):
-            report.used += 1
-            report.convert(path, result.conversions)
-            yield path, result.pixels
-        else:
-            report.refuse(path, result.reason)
-    refused = total(report.refused)
-    with report.explaining(str(listing.root)):
-        if refused > report.used:
-            name, reason = report.first_refused()
-            raise InputError(
-                f"expected mostly usable images, found {refused} of {refused + report.used} refused, "
-                f"the first {name}: {reason}"
-            )
-        if not report.used:
-            raise InputError("expected PNG, JPEG or WEBP images, found none that can be used")
-
-
-def _fitted(listing: Listing, fit: Fit) -> tuple[list[str], list[NDArray[np.uint8]]]:
-    """Paths and pixels of all usable images, resized; InputError if they do not fit into memory."""
-    paths, images, size = list[str](), list[NDArray[np.uint8]](), 0
-    for path, pixels in decoded(listing):
-        if fit.size:
-            listing.report.resize(path, resize_effects(pixels.shape, fit.size, fit.resize))
-        images.append(resized(pixels, fit.size, fit.resize) if fit.size else pixels)
-        paths.append(path)
-        size += images[-1].nbytes
-        if size > MAX_BYTES:
-            raise InputError(
-                f"{listing.root}: expected at most {MAX_BYTES} bytes of pixels, found more; give a smaller"
-                " `size`"
-            )
-    return paths, images
-
-
-def _stacked(
-    root: Path, paths: Sequence[str], images: Sequence[NDArray[np.uint8]], channels: int | None
-) -> NDArray[np.uint8]:
-    """uint8 [N, H, W, C]; C is `channels`, else 1 if all images are grey, or 3. InputError: sizes differ."""
-    sizes = Counter(image.shape[:2] for image in images)
-    if len(sizes) > 1:
-        (common, count), (other, _) = sizes.most_common(2)
-        example = next(path for path, image in zip(paths, images, strict=True) if image.shape[:2] == other)
-        raise InputError(
-            f"{root}: expected images of one size, found {len(sizes)} sizes (height x width):"
-            f" {common[0]}x{common[1]} in {count} of {len(images)}, but {other[0]}x{other[1]} in"
-            f" {shown(example)}; give one `size`"
-        )
-    channels = channels or max(image.shape[2] for image in images)
-    return np.stack([set_channels(image, channels) for image in images])
-
-
 def _metadata_labels(
     root: Path, paths: Sequence[str], found: Annotations
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
@@ -323,22 +282,22 @@ def read(path: Path, fit: Fit) -> RawSplits:
     paths.
 
     Top folders train, val (valid, validation) and test are the splits if there is a train. Labels come from
-    metadata.jsonl or .csv, else from class folders as `fit.class_folders` says. A folder that holds all
-    images is entered first. InputError if nothing (or less than half) is usable, sizes differ without --size,
-    or annotations are wrong.
+    metadata.jsonl or .csv, else from class folders as `fit.class_folders` says, or from file names. A folder
+    that holds all images is entered first. InputError if nothing (or less than half) is usable, sizes differ
+    without --size, or annotations are wrong.
     """
-    listing = list_folder(path, fit.class_folders)
-    paths, images = _fitted(listing, fit)
+    listing = list_folder(path, fit)
+    paths, images = listing.pixels.read(fit)
     labels, classes, captions = listing.annotations(paths)
-    everything = RawSplit(_stacked(path, paths, images, fit.channels), labels, captions, tuple(paths))
+    everything = RawSplit(images, labels, captions, tuple(paths))
     found = RawSplits.by_name(everything, listing.splits(paths))
     return replace(found, classes=classes, report=listing.report)
 
 
-def index(path: Path, class_folders: str) -> Listed:
+def index(path: Path, fit: Fit) -> Listed:
     """The images of :func:`read` before any is decoded. InputError if there are none."""
-    listing = list_folder(path, class_folders)
+    listing = list_folder(path, fit)
     labels, classes, captions = listing.annotations(listing.paths)
     places = [FileLocation(path / name, name) for name in listing.paths]
-    splits = listing.splits(listing.paths)
-    return Listed(places, listing.paths, splits, labels, classes, captions, listing.report)
+    splits, stored = listing.splits(listing.paths), listing.pixels.stored(fit)
+    return Listed(places, listing.paths, splits, labels, classes, captions, listing.report, stored)

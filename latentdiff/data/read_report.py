@@ -38,6 +38,10 @@ class ReadReport:
         for what in whats:
             _add(self.converted, what, name)
 
+    def add(self, kind: str, reason: str, name: str, count: int) -> None:
+        """Count images of a ``kind``, "converted" or "resized", of which ``name`` is the first."""
+        _add({"converted": self.converted, "resized": self.resized}[kind], reason, name, count)
+
     def resize(self, name: str, effects: Iterable[str], count: int = 1) -> None:
         """Count images whose resizing has side effects (:func:`latentdiff.data.resize.resize_effects`)."""
         for effect in effects:

@@ -2,7 +2,7 @@
 
 A type is a file and a row in :data:`READERS`. The file has ``recognises(path: Path) -> bool`` and
 ``read(path: Path, fit: Fit) -> RawSplits``, or, for images that stay on the disk,
-``index(path: Path, class_folders: str) -> Listed``.
+``index(path: Path, fit: Fit) -> Listed``.
 """
 
 from dataclasses import dataclass
@@ -46,9 +46,9 @@ class Reader:
         found: RawSplits = self._file.read(path, fit)
         return found
 
-    def index(self, path: Path, class_folders: str) -> "Listed":
+    def index(self, path: Path, fit: "Fit") -> "Listed":
         """The images before any is decoded; InputError for data that cannot be listed."""
-        found: Listed = self._file.index(path, class_folders)
+        found: Listed = self._file.index(path, fit)
         return found
 
 

@@ -8,37 +8,90 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from latentdiff.data.background import WHITE, Color, border_color, parse_color
 from latentdiff.errors import InputError
 
-RESIZE_MODES = ("crop", "stretch", "pad")
-CLASS_FOLDERS = ("auto", "only", "ignore")
-MOST_CHANGED = 2.0  # an aspect ratio that changes by more is counted
-MAX_SIDE = 4096
 _HEAVY = {
     "crop": "cropped to less than half",
-    "stretch": "stretched to more than twice the aspect ratio",
+    "smart": "cropped to less than half",
     "pad": "padded to more than twice the area",
+    "edge": "padded to more than twice the area",
+    "stretch": "stretched to more than twice the aspect ratio",
 }
-_RESAMPLE = Image.Resampling.BICUBIC
+"""The ways to bring an image to another aspect ratio, with what is said where the ratio changes much."""
+FITS = tuple(_HEAVY)
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+FILTERS = tuple(_FILTERS)
+CLASS_FOLDERS = ("auto", "only", "ignore")
+LABELS_FROM, CAPTIONS_FROM = ("folder", "name", "none"), ("text", "name", "none")
+MOST_CHANGED = 2.0  # an aspect ratio that changes by more is counted
+MAX_SIDE = 4096
+_THUMBNAIL = 128  # pixels of the shorter side that a window is chosen by
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The options of reading: size (height, width) and channels (None: the images' own), mode, folders."""
+    """The options of reading.
+
+    size: (height, width) in pixels, channels: 1 or 3, None for the images' own; ``fit``: how another aspect
+    ratio is brought to the size, of :data:`FITS`; ``resize``: the filter, of :data:`FILTERS`; ``background``:
+    a colour as :func:`latentdiff.data.background.parse_color` takes it, None for white under transparent
+    pixels and the border's colour around padded images; ``class_folders``, ``labels_from`` and
+    ``captions_from`` as of :func:`latentdiff.data.load_dataset`; ``image_cache``: the folder of decoded
+    images, "off", or None for the default. InputError for other values.
+    """
 
     size: tuple[int, int] | None = None
     channels: int | None = None
-    resize: str = "crop"
+    fit: str = "crop"
     class_folders: str = "auto"
+    resize: str = "bicubic"
+    background: str | None = None
+    labels_from: str = "folder"
+    captions_from: str = "text"
+    image_cache: str | None = None
 
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
             raise InputError(f"`channels`: expected 1 (grey) or 3 (RGB), found {self.channels!r}")
-        if self.resize not in RESIZE_MODES:
-            raise InputError(f"`resize`: expected one of {', '.join(RESIZE_MODES)}, found {self.resize!r}")
-        if self.class_folders not in CLASS_FOLDERS:
-            modes = ", ".join(CLASS_FOLDERS)
-            raise InputError(f"`class_folders`: expected one of {modes}, found {self.class_folders!r}")
+        for name, known in _CHOICES.items():
+            if (found := getattr(self, name)) not in known:
+                hint = " (these are values of `fit`)" if name == "resize" and found in FITS else ""
+                raise InputError(f"`{name}`: expected one of {', '.join(known)}, found {found!r}{hint}")
+        parse_color(self.background)
+        if self.class_folders == "only" and self.labels_from != "folder":
+            raise InputError(f"`class_folders` only needs `labels_from` folder, found {self.labels_from}")
+
+    @property
+    def under(self) -> Color:
+        """The colour under transparent pixels."""
+        return parse_color(self.background) or WHITE
+
+    def resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An image [H, W, C] as :func:`resized` brings it to ``size``; unchanged without a size."""
+        if self.size is None:
+            return image
+        return resized(image, self.size, self.fit, self.resize, parse_color(self.background))
+
+    def effects(self, shape: Sequence[int]) -> tuple[str, ...]:
+        """As :func:`resize_effects`, of an image [H, W, ...]; () without a size."""
+        return () if self.size is None else resize_effects(shape, self.size, self.fit)
+
+
+_CHOICES = {
+    "fit": FITS,
+    "resize": FILTERS,
+    "class_folders": CLASS_FOLDERS,
+    "labels_from": LABELS_FROM,
+    "captions_from": CAPTIONS_FROM,
+}
 
 
 @dataclass(frozen=True)
@@ -67,13 +120,6 @@ def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return height, width
 
 
-def flatten_alpha(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Composite RGBA pixels [..., 4] on white: [..., 3], rounded to nearest."""
-    alpha = images[..., 3:].astype(np.uint32)
-    mixed = images[..., :3] * alpha + 255 * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
-
-
 def set_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """[..., C] to 1 (ITU-R 601 luma, as Pillow rounds it) or 3 channels (the grey value three times)."""
     if images.shape[-1] == channels:
@@ -84,38 +130,93 @@ def set_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     return ((images @ weights + 0x8000) >> 16).astype(np.uint8)[..., None]
 
 
-def resized(image: NDArray[np.uint8], size: tuple[int, int], mode: str) -> NDArray[np.uint8]:
-    """One image [H, W, C] at (height, width) `size`, bicubic with antialiasing.
+def resized(
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    fit: str,
+    resize: str = "bicubic",
+    background: Color | None = None,
+) -> NDArray[np.uint8]:
+    """One image [H, W, C] at (height, width) ``size``, with a filter of :data:`FILTERS`; all but nearest
+    smooth before they make an image smaller.
 
-    crop: the largest centered region of the target's shape; stretch: the whole image, distorted; pad: the
-    whole image, centered, its border pixels repeated outwards.
+    ``fit``: crop: the largest centered region of the target's shape; smart: the region of that size with the
+    most edges; stretch: the whole image, distorted; pad: the whole image, centered on ``background`` (None:
+    the median of its border, in each channel); edge: the same, its border pixels repeated outwards. A grey
+    image on a colour gets three channels.
     """
     (height, width), (h, w) = image.shape[:2], size
     if (height, width) == (h, w):
         return image
     picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
     box, target = (0.0, 0.0, float(width), float(height)), (w, h)
-    if mode == "crop":
+    if fit in ("crop", "smart"):
         scale = min(width / w, height / h)
-        left, top = (width - w * scale) / 2, (height - h * scale) / 2
-        box = (max(left, 0.0), max(top, 0.0), min(left + w * scale, width), min(top + h * scale, height))
-    elif mode == "pad":
+        spare = max(width - w * scale, 0.0), max(height - h * scale, 0.0)
+        left, top = smart_window(picture, spare) if fit == "smart" else (spare[0] / 2, spare[1] / 2)
+        if resize == "nearest":  # whole pixels, so that each is repeated as often as the others
+            left, top = float(int(left)), float(int(top))
+        box = (left, top, min(left + w * scale, width), min(top + h * scale, height))
+    elif fit in ("pad", "edge"):
         scale = min(w / width, h / height)
         target = max(1, round(width * scale)), max(1, round(height * scale))
-    pixels = np.asarray(picture.resize(target, _RESAMPLE, box=box)).reshape(target[1], target[0], -1)
+    pixels = np.asarray(picture.resize(target, _FILTERS[resize], box=box)).reshape(target[1], target[0], -1)
     x, y = w - target[0], h - target[1]
-    return np.pad(pixels, ((y // 2, y - y // 2), (x // 2, x - x // 2), (0, 0)), mode="edge")
+    sides = ((y // 2, y - y // 2), (x // 2, x - x // 2))
+    if fit == "pad" and (x or y):
+        return _padded(pixels, sides, background or border_color(image))
+    return np.pad(pixels, (*sides, (0, 0)), mode="edge")
 
 
-def resize_effects(shape: Sequence[int], size: tuple[int, int], mode: str) -> tuple[str, ...]:
+def _padded(
+    pixels: NDArray[np.uint8], sides: tuple[tuple[int, int], tuple[int, int]], color: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Pixels [H, W, C] with so many rows and columns of a colour before and after them."""
+    if pixels.shape[2] == 1 and len(set(color)) > 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    (above, below), (before, after) = sides
+    height, width, channels = pixels.shape
+    whole = np.empty((above + height + below, before + width + after, channels), dtype=np.uint8)
+    whole[:] = np.array(color[:channels], dtype=np.uint8)
+    whole[above : above + height, before : before + width] = pixels
+    return whole
+
+
+def smart_window(picture: Image.Image, spare: tuple[float, float]) -> tuple[float, float]:
+    """The left and top of the window of an image with the most edges, if it may move by ``spare`` pixels to
+    the right and down; of equal ones the most central.
+
+    Edges are the absolute differences of neighboring grey values in an image of about 128 pixels on the
+    shorter side, added up; only one of the two numbers in ``spare`` may be above 0.
+    """
+    across = spare[0] >= spare[1]
+    room = spare[0] if across else spare[1]
+    grey = picture.convert("L")
+    factor = max(1, min(grey.size) // _THUMBNAIL)
+    values = np.asarray(grey.reduce(factor)).astype(np.int64)
+    along = values if across else values.T  # [across the way, along the way]
+    edges = np.zeros(along.shape[1], dtype=np.int64)
+    edges[1:] += np.abs(np.diff(along, axis=1)).sum(axis=0)
+    edges += np.abs(np.diff(along, axis=0)).sum(axis=0)
+    length = (picture.width if across else picture.height) - room
+    reach = max(1, min(len(edges), round(length / factor)))
+    sums = np.convolve(edges, np.ones(reach, dtype=np.int64), mode="valid")
+    best = np.flatnonzero(sums == sums.max())
+    middle = (len(sums) - 1) / 2
+    chosen = int(best[np.argmin(np.abs(best - middle))])
+    at = room / 2 if len(sums) == 1 else room * chosen / (len(sums) - 1)
+    return (at, spare[1]) if across else (spare[0], at)
+
+
+def resize_effects(shape: Sequence[int], size: tuple[int, int], fit: str) -> tuple[str, ...]:
     """What :func:`resized` does to an image [H, W, ...] beyond making it smaller; () in most cases."""
     (height, width), (h, w) = shape[:2], size
     if (height, width) == (h, w):
         return ()
     effects = []
     scales = (h / height, w / width)
-    if (max(scales) if mode != "pad" else min(scales)) > 1:
+    if (min(scales) if fit in ("pad", "edge") else max(scales)) > 1:
         effects.append("enlarged")
     if max(scales) > MOST_CHANGED * min(scales):
-        effects.append(_HEAVY[mode])
+        effects.append(_HEAVY[fit])
     return tuple(effects)

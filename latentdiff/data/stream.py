@@ -18,16 +18,18 @@ from torch import Tensor
 from latentdiff.data.catalog import NAMED
 from latentdiff.data.decode import FileLocation, RefusedImage
 from latentdiff.data.npz import MAX_BYTES
+from latentdiff.data.progress import reported
 from latentdiff.data.raw import Listed, RawSplit, note_empty_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import READERS, find_reader
-from latentdiff.data.resize import Fit, parse_size, resize_effects, resized, set_channels
+from latentdiff.data.resize import Fit, parse_size, set_channels
 from latentdiff.data.scan import shown
 from latentdiff.data.types import Dataset, ImageData, Split
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
 
 THREADS = 8  # that decode, at most
+READ_AT_ONCE = 64  # images that are decoded together where all are read
 AHEAD = 4096  # prefetched images that are kept, at most
 
 
@@ -40,17 +42,25 @@ class LazyImages:
 
     Every image is brought to the size and the channels of ``fit``, which must name both (InputError). The
     ``report`` counts conversions as images are decoded, each once. Indexing raises Unreadable for an image
-    that cannot be read or decoded.
+    that cannot be read or decoded. ``decoded``: the pixels of images of that size, and the rows of these,
+    where they were decoded before.
     """
 
     dtype, ndim = torch.uint8, 4
 
-    def __init__(self, places: Sequence[FileLocation], fit: Fit, report: ReadReport | None = None) -> None:
+    def __init__(
+        self,
+        places: Sequence[FileLocation],
+        fit: Fit,
+        report: ReadReport | None = None,
+        decoded: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None,
+    ) -> None:
         if fit.size is None or fit.channels is None:
             raise InputError(
                 "images that are read as they are needed: expected `size` and `channels`, found none"
             )
         self._places, self._size, self._channels, self._fit = places, fit.size, fit.channels, fit
+        self._decoded = decoded
         self._pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="decode")
         self._ahead: dict[int, Future[NDArray[np.uint8]]] = {}
         self._lock = Lock()
@@ -92,8 +102,11 @@ class LazyImages:
 
     def _image(self, k: int) -> NDArray[np.uint8]:
         """Image k as uint8 [H, W, C]."""
-        place, mode = self._places[k], self._fit.resize
-        found = place.decode()
+        if self._decoded is not None:
+            pixels, rows = self._decoded
+            return set_channels(pixels[rows[k]], self._channels)
+        place, fit = self._places[k], self._fit
+        found = place.decode(fit.under)
         if isinstance(found, RefusedImage):
             raise Unreadable(
                 f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}; put a sound"
@@ -103,8 +116,8 @@ class LazyImages:
             if not self._counted[k]:
                 self._counted[k] = 1
                 self._report.convert(place.name, found.conversions)
-                self._report.resize(place.name, resize_effects(found.pixels.shape, self._size, mode))
-        return set_channels(resized(found.pixels, self._size, mode), self._channels)
+                self._report.resize(place.name, fit.effects(found.pixels.shape))
+        return set_channels(fit.resized(found.pixels), self._channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +141,11 @@ class StreamedSplit:
             raise InputError(
                 f"{source}: expected at most {MAX_BYTES} bytes of pixels, found {size}; give a smaller `size`"
             )
-        return Split(self.images[:], self.labels, self.captions)
+        whole = torch.empty(self.images.shape, dtype=torch.uint8)
+        for k in reported(range(0, len(self), READ_AT_ONCE), "images", each=READ_AT_ONCE, total=len(self)):
+            rows = torch.arange(k, min(k + READ_AT_ONCE, len(self)))
+            whole[rows] = self.images[rows]
+        return Split(whole, self.labels, self.captions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +176,13 @@ def stream_dataset(
     *,
     size: int | tuple[int, int] | None,
     channels: int | None,
-    resize: str = "crop",
+    fit: str = "crop",
     class_folders: str = "auto",
+    resize: str = "bicubic",
+    background: str | None = None,
+    labels_from: str = "folder",
+    captions_from: str = "text",
+    image_cache: str | None = None,
     seed: int = 0,
 ) -> StreamedData:
     """Index a folder of images or of tar shards (webdataset), or one shard, without decoding anything.
@@ -170,35 +192,44 @@ def stream_dataset(
     read or --size is missing.
     """
     path, reader = expanded(data), None if data in NAMED else find_reader(data)[1]
-    fit = Fit(parse_size(size), channels or 3, resize, class_folders)
-    if fit.size is None:
+    shape = parse_size(size), channels or 3
+    how = Fit(*shape, fit, class_folders, resize, background, labels_from, captions_from, image_cache)
+    if how.size is None:
         raise InputError(f"{data}: tar shards and streamed images need one `size` for all, found none")
     if reader is None or not reader.streams:
         streams = " or ".join(row.description for row in reversed(READERS.values()) if row.streams)
         raise InputError(f"{data}: expected {streams}, found none")
-    listed = reader.index(path, class_folders)
+    listed = reader.index(path, how)
     classes, report = listed.classes, listed.report
     report.used = len(listed.paths)
     with report.explaining(str(data)):
         parts = listed.split(seed=seed)
-    report.decoded = False
+    report.decoded = listed.pixels is not None
     note_empty_classes(parts[0].labels, classes, report)
-    train, val, test = (_split(listed, part, fit) for part in parts)
+    train, val, test = (_split(listed, part, how) for part in parts)
     report.used = sum(map(len, parts))
-    return StreamedData(str(data), train, val, test, classes, _identity(listed, parts[0], fit), report)
+    return StreamedData(str(data), train, val, test, classes, _identity(listed, parts[0], how), report)
 
 
 def _split(listed: Listed, part: RawSplit, fit: Fit) -> StreamedSplit:
+    decoded = None if listed.pixels is None else (listed.pixels, part.images.astype(np.int64))
     return StreamedSplit(
-        LazyImages([listed.places[k] for k in part.images], fit, listed.report),
+        LazyImages([listed.places[k] for k in part.images], fit, listed.report, decoded),
         None if part.labels is None else torch.from_numpy(part.labels),
         part.captions,
     )
 
 
+def _is_as_before(fit: Fit) -> bool:
+    """Whether version 0.1 brought images to a size in this way, too."""
+    return fit.resize == "bicubic" and fit.background is None
+
+
 def _identity(listed: Listed, part: RawSplit, fit: Fit) -> str:
     """SHA-256 without the contents of the files: a damaged one may be replaced by a sound one."""
-    digest = hashlib.sha256(repr((fit.size, fit.channels, fit.resize)).encode())
+    new = () if fit.fit != "pad" and _is_as_before(fit) else (fit.fit, fit.resize, fit.background)
+    before = {"edge": "pad"}.get(fit.fit, fit.fit)  # as runs of version 0.1 record it
+    digest = hashlib.sha256(repr((fit.size, fit.channels, before, *new)).encode())
     for i, k in enumerate(part.images.tolist()):
         label = None if part.labels is None else int(part.labels[i])
         entry = (listed.paths[k], label, None if part.captions is None else part.captions[i])

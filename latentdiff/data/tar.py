@@ -22,8 +22,10 @@ from latentdiff.data.class_folders import (
     note_unused_option,
 )
 from latentdiff.data.decode import FORMATS, HEAD_BYTES, MAX_FILE_BYTES, SUFFIXES, FileLocation, format_of
+from latentdiff.data.file_names import captions_by_name, labels_by_name
 from latentdiff.data.raw import Listed, labels_of_all
 from latentdiff.data.read_report import ReadReport, named
+from latentdiff.data.resize import Fit
 from latentdiff.data.scan import HIDDEN, is_hidden, shown
 from latentdiff.errors import InputError
 
@@ -67,10 +69,10 @@ def recognises(path: Path) -> bool:
         return False
 
 
-def index(path: Path, class_folders: str) -> Listed:
+def index(path: Path, fit: Fit) -> Listed:
     """The images of the shards at ``path`` before any is decoded; InputError for damaged shards."""
     report, shards = ReadReport(), shards_of(path)
-    note_unused_option(class_folders, report, "labels of shards come from their KEY.cls and KEY.json")
+    note_unused_option(fit.class_folders, report, "labels of shards come from their KEY.cls and KEY.json")
     for entry in sorted(path.iterdir()) if path.is_dir() else []:
         if entry not in shards:
             report.leave_out(entry.name, HIDDEN if is_hidden(entry.name) else "not a tar shard")
@@ -85,9 +87,15 @@ def index(path: Path, class_folders: str) -> Listed:
         for sample in (sample for sample in samples if sample.split is None):
             report.leave_out(sample.path, "in shards not called train, val or test")
     found = [sample.label for sample in samples]
+    paths = [sample.path for sample in samples]
+    stems = [posixpath.basename(path) for path in paths]
     labels, classes = None, None
-    if any(label is not None for label in found):
-        labels, classes = labels_of_all(found, [sample.path for sample in samples], source=str(path))
+    if fit.labels_from == "name":
+        labels, classes = labels_by_name(stems, paths, report, source=str(path))
+    elif fit.labels_from == "none":
+        pass
+    elif any(label is not None for label in found):
+        labels, classes = labels_of_all(found, paths, source=str(path))
     else:
         places = [sample.path.partition("/")[2].removeprefix("/") for sample in samples]
         folders = sorted({class_of(place) for place in below(places, common_folder(places))})
@@ -98,13 +106,16 @@ def index(path: Path, class_folders: str) -> Listed:
                 " classes"
             )
     captions = tuple(sample.caption for sample in samples)
+    if fit.captions_from == "name":
+        captions = captions_by_name(stems, paths, captions, report)
+    has_captions = fit.captions_from != "none" and any(captions)
     return Listed(
         [sample.place for sample in samples],
-        [sample.path for sample in samples],
+        paths,
         [sample.split for sample in samples] if has_splits else None,
         labels,
         classes,
-        captions if any(captions) else None,
+        captions if has_captions else None,
         report,
     )
 

@@ -30,11 +30,11 @@ def dumps(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save(dict(tensors))
 
 
-def save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write contiguous tensors on the CPU; equal tensors are equal bytes."""
+def save(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write contiguous tensors on the CPU, with texts ``about`` them; equal tensors are equal bytes."""
     _reserve(2 * BUFFER)
     try:
-        safetensors.torch.save_file(dict(tensors), path, metadata={"format": "pt"})
+        safetensors.torch.save_file(dict(tensors), path, metadata={"format": "pt", **(about or {})})
     except SafetensorError as error:
         code = re.search(r"\(os error (\d+)\)", str(error))
         if code is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import re
 import stat
@@ -71,6 +72,10 @@ class RegularFile:
     def beginning(self, count: int) -> bytes:
         """The first ``count`` bytes, or fewer where there are fewer."""
         return b"".join(self._parts(min(count, self.size), count))
+
+    def mapped(self) -> mmap.mmap:
+        """All bytes as memory that is read from the disk where it is looked at; ValueError for none."""
+        return mmap.mmap(self._handle, 0, access=mmap.ACCESS_READ)
 
     def sha256(self) -> str:
         """SHA-256 (hex) of its bytes, in constant memory."""

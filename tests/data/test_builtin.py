@@ -18,6 +18,7 @@ from helpers import ROOT
 
 from latentdiff.data import Dataset, Split, data_root, list_datasets, load_dataset
 from latentdiff.data.mnist import SHA256, download, unpack
+from latentdiff.data.resize import FITS
 from latentdiff.errors import InputError
 
 REPOSITORY = ROOT
@@ -79,9 +80,9 @@ def test_damaged_embedded_file_is_refused() -> None:
         unpack(packed[:5000] + b"\0\0\0\0" + packed[5004:])
 
 
-@pytest.mark.parametrize("resize", ["crop", "stretch", "pad"])
-def test_size_and_channels_apply_to_the_digits(mnist5k: Dataset, resize: str) -> None:
-    data = load_dataset(size=(16, 24), channels=3, resize=resize)
+@pytest.mark.parametrize("fit", FITS)
+def test_size_and_channels_apply_to_the_digits(mnist5k: Dataset, fit: str) -> None:
+    data = load_dataset(size=(16, 24), channels=3, fit=fit)
     assert data.test.images.shape == (500, 3, 16, 24)
     assert torch.equal(data.test.images[:, 0], data.test.images[:, 2])
     assert data.fingerprint() != mnist5k.fingerprint()
@@ -94,7 +95,9 @@ def test_size_and_channels_apply_to_the_digits(mnist5k: Dataset, resize: str) ->
         ({"size": (28, 28, 28)}, "`size`: expected 1..4096"),
         ({"size": 28.0}, "`size`: expected 1..4096"),
         ({"channels": 2}, "`channels`: expected 1 .grey. or 3 .RGB., found 2"),
-        ({"resize": "zoom"}, "`resize`: expected one of crop, stretch, pad, found 'zoom'"),
+        ({"fit": "zoom"}, "`fit`: expected one of crop, smart, pad, edge, stretch, found 'zoom'"),
+        ({"resize": "pad"}, "`resize`: expected one of nearest, .*, found 'pad' .these are values of `fit`"),
+        ({"background": "blanc"}, "`background`: expected the name of a colour .*, found 'blanc'"),
         ({"seed": -1}, "`seed`: expected 0"),
         ({"data": "mnist6k"}, "expected mnist5k, mnist, openmoji, .*found no such file"),
         ({"data": "a\0b"}, "no such file|unusable path"),

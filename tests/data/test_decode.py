@@ -21,7 +21,7 @@ from latentdiff.data.decode import (
     decode_file,
     format_of,
 )
-from latentdiff.data.resize import resize_effects, resized, set_channels
+from latentdiff.data.resize import FITS, resize_effects, resized, set_channels
 
 RGB = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 RGBA = np.dstack([RGB, np.random.default_rng(2).integers(0, 256, (6, 8), dtype=np.uint8)])
@@ -241,14 +241,14 @@ def test_stretch_keeps_everything() -> None:
     assert result[10, [2, 10, 17]].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 
-def test_pad_keeps_the_shape_and_repeats_the_border() -> None:
-    result = resized(HALVES, (20, 20), "pad")
+def test_edge_keeps_the_shape_and_repeats_the_border() -> None:
+    result = resized(HALVES, (20, 20), "edge")
     assert result.shape == (20, 20, 3)
     assert np.array_equal(result[5:15], resized(HALVES, (10, 20), "stretch"))
     assert (result[:5] == result[5]).all() and (result[15:] == result[14]).all()
 
 
-@pytest.mark.parametrize("mode", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("mode", FITS)
 @pytest.mark.parametrize("size", [(7, 5), (5, 7), (1, 1), (64, 3)])
 def test_every_mode_gives_the_size_and_keeps_constants(mode: str, size: tuple[int, int]) -> None:
     for shape in ((1, 1, 1), (3, 50, 3), (50, 3, 1), (8, 8, 3)):

@@ -131,7 +131,7 @@ def test_the_tones_of_a_drawing_are_in_one_split(few: Few) -> None:
 def test_size_channels_and_resizing_apply(few: Few) -> None:
     few(*FACES[:8])
     assert load_dataset("openmoji", size=64, channels=1).train.images.shape[1:] == (1, 64, 64)
-    wide = load_dataset("openmoji", size=(16, 40), resize="pad").train.images
+    wide = load_dataset("openmoji", size=(16, 40), fit="edge").train.images
     assert wide.shape[1:] == (3, 16, 40) and float((wide[..., :12] == 255).float().mean()) > 0.9
     large, small = (everything(load_dataset("openmoji", size=side))[0].float() for side in (256, 32))
     block = torch.nn.functional.avg_pool2d(large, 8)  # the same picture, whatever the size

@@ -124,9 +124,9 @@ def test_what_a_folder_leaves_out_is_split_as_in_memory(splits: tuple[str, ...],
 
 def test_sizes_and_channels_are_brought_to_what_is_asked(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "images")
-    for size, channels, resize in ((16, 3, "crop"), ((8, 12), 1, "pad")):
-        whole = load_dataset(str(root), size=size, channels=channels, resize=resize)
-        stream = stream_dataset(str(root), size=size, channels=channels, resize=resize)
+    for size, channels, fit in ((16, 3, "crop"), ((8, 12), 1, "edge"), (16, 3, "pad"), (16, 3, "smart")):
+        whole = load_dataset(str(root), size=size, channels=channels, fit=fit)
+        stream = stream_dataset(str(root), size=size, channels=channels, fit=fit)
         assert torch.equal(stream.train.images[:], whole.train.images)
 
 

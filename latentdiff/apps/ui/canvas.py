@@ -13,8 +13,9 @@ from torch import Tensor
 
 from latentdiff.apps.ui.limits import SIDE
 from latentdiff.data import to_float
+from latentdiff.data.background import flatten_alpha
 from latentdiff.data.decode import RefusedImage, decode_file
-from latentdiff.data.resize import flatten_alpha, resized, set_channels
+from latentdiff.data.resize import resized, set_channels
 from latentdiff.errors import InputError
 from latentdiff.viz.images import Pixels
 

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import shutil
+import sys
 import tarfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,6 +16,9 @@ import torch
 from PIL import Image
 
 import latentdiff as ld
+from latentdiff.apps.cli.shared import progress
+from latentdiff.data import image_cache
+from latentdiff.data.progress import observing
 
 
 @pytest.fixture
@@ -169,6 +174,76 @@ def test_datasets_counts_what_is_in_a_folder(answer: Callable, cli: Callable, tm
         labels is not None
         and [counts["train"] for counts in found["classes"].values()] == labels.bincount().tolist()
     )
+
+
+def test_datasets_shows_images_as_they_are_read(cli: Callable, tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets")
+    words = "datasets pets --class-folders only --size 16 --fit pad --background red"
+    done = cli(f"{words} --preview a.png -n 4", cwd=tmp_path)
+    assert done.code == 0 and done.out.endswith("a.png: 4 training images as they are read\n"), done.err
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    assert (picture == (255, 0, 0)).all(-1).any() and not (picture == (0, 0, 255)).all(-1).any()
+    again = json.loads(cli(f"{words} --preview a.png -n 4 --json", cwd=tmp_path).out)
+    assert again["wrote"] == "a-2.png" and (tmp_path / "a-2.png").is_file()
+    several = cli("datasets pets --preview b.png", cwd=tmp_path)
+    assert several.code == 1 and "images of one size, found" in several.err and "--size" in several.err
+    assert not (tmp_path / "b.png").exists()
+    for refused in ("datasets pets -n 3", "datasets --preview b.png", "datasets pets --preview b.jpg"):
+        assert cli(refused, cwd=tmp_path).code == 2, refused
+
+
+def test_datasets_lists_and_clears_decoded_images(
+    cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_cache, "LEAST_IMAGES", 20)
+    monkeypatch.setenv(image_cache.FOLDER, str(tmp_path / "cache"))
+    write_classes(tmp_path / "pets")
+    for path in (tmp_path / "pets").rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    first = cli("datasets pets --class-folders only --size 8", cwd=tmp_path)
+    assert cli("datasets pets --class-folders only --size 8", cwd=tmp_path) == first
+    ld.load_dataset(str(tmp_path / "pets"), size=8, class_folders="only")
+    told = cli("datasets --cached", cwd=tmp_path)
+    assert told.out.startswith(f"{tmp_path}/cache: 2 files, ") and "of at most 10.0 GiB" in told.out
+    assert "pets: the sizes of 20 images, " in told.out and f"{tmp_path}/pets: 20 images of 8x8, " in told.out
+    found = json.loads(cli("datasets --cached --json", cwd=tmp_path).out)
+    assert {tuple(entry["shape"]) for entry in found["cached"]} == {(20, 12), (20, 8, 8, 1)}
+    other = json.loads(cli("datasets --cached --image-cache elsewhere --json", cwd=tmp_path).out)
+    assert other["cached"] == [] and not (tmp_path / "elsewhere").exists()
+    assert "2 files" in cli("datasets --clear-cached", cwd=tmp_path).out
+    assert ": 0 files, 0 bytes of" in cli("datasets --cached", cwd=tmp_path).out
+    assert cli("datasets --cached --image-cache off", cwd=tmp_path).out.startswith("decoded images are not")
+    for refused in ("datasets pets --cached", "datasets --clear-cached --size 8"):
+        assert cli(refused, cwd=tmp_path).code == 2, refused
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_reading_shows_progress_on_a_terminal_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    write_classes(tmp_path / "pets")
+    monkeypatch.setattr(progress, "READING_SECONDS", -1.0)
+    monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
+    monkeypatch.setenv("TERM", "xterm")
+    bar, seen = progress.ReadingBar(), list[tuple[str, int, int]]()
+
+    def observe(what: str, done: int, total: int) -> None:
+        seen.append((what, done, total))
+        bar.update(what, done, total)
+
+    with observing(observe):
+        ld.load_dataset(str(tmp_path / "pets"), size=8)
+        ld.load_dataset(str(tmp_path / "pets"), size=8)
+    bar.stop()
+    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert seen[:22] == [("images", k, 22) for k in range(1, 23)] and len(seen) == 44
+    assert ("reading images" in shown and "of 22" in shown and "%" in shown) == terminal
+    assert terminal or not shown
 
 
 def test_datasets_counts_what_is_in_other_places(answer: Callable, cli: Callable, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from helpers import Cli
 from PIL import Image
 
 from latentdiff.apps.cli.shared.inputs import read_input
+from latentdiff.config.data import FITTING, LABELLING
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.runs import locate
 
 SMALL = "--size 8 --resize pad --batch 8 --steps 1 --warmup 0"
-READING = {"class_folders": None, "split": "test", "negate": False}
+READING = {"split": "test", "negate": False, **dict.fromkeys((*FITTING, *LABELLING, "image_cache"))}
 
 
 def photos(folder: Path, seed: int) -> None:
@@ -62,7 +63,7 @@ def opened(run: Path, cli: Cli) -> tuple[int, str]:
     """As edit and all other commands with --input read the images."""
     with contextlib.redirect_stderr(io.StringIO()) as err:
         try:
-            read_input(locate(run), (1, 8, 8), {"source": None, "resize": None, **READING})
+            read_input(locate(run), (1, 8, 8), {"source": None, **READING})
         except InputError as error:
             return 1, f"{error}\n"
     return 0, err.getvalue()
@@ -122,8 +123,8 @@ def test_images_are_resized_as_those_of_the_run(work: Path, monkeypatch: pytest.
     run = locate(Path("px"))
     for source in (None, "other/photos"):
         pad, own, crop = (
-            read_input(run, (1, 8, 8), READING | {"source": source, "resize": resize}).images
-            for resize in ("pad", None, "crop")
+            read_input(run, (1, 8, 8), READING | {"source": source, "fit": fit}).images
+            for fit in ("edge", None, "crop")
         )
         assert torch.equal(own, pad) and not torch.equal(own, crop)
 

@@ -21,6 +21,7 @@ OFF_UNLESS_GIVEN = {  # options without a default, because nothing happens witho
     "--files",
     "--init-from",
     "--interpolate",
+    "--preview",
     "--resume",
     "--trajectory",
     "sample --prediction",
@@ -85,7 +86,17 @@ def test_help_shows_every_option_with_its_default_and_range(cli: Callable, tmp_p
 
 
 TEXTS = {  # options that take texts and no paths
-    *("--allow-host", "--blend", "--box", "--class-weights", "--device", "--edit", "--host", "--label"),
+    *(
+        "--allow-host",
+        "--background",
+        "--blend",
+        "--box",
+        "--class-weights",
+        "--device",
+        "--edit",
+        "--host",
+        "--label",
+    ),
     *("--latent", "--level", "--name", "--negative-prompt", "--operator", "--prompt", "--schedule", "--show"),
     *("--sigma", "--size", "--start-index", "--steps", "--strength", "--to", "--what", "--word-weight"),
 }

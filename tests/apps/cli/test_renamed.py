@@ -75,6 +75,39 @@ def test_saved_settings_are_read_by_their_old_names() -> None:
         Settings.model_validate({"T": 7, "timesteps": 8})
 
 
+class Fitting(Config):
+    fit: str = setting("crop", "fit")
+    resize: str = setting("bicubic", "filter", moved={"pad": ("fit", "edge")})
+
+
+@click.command(name="moved")
+@options_of(Fitting)
+@config_option
+def fitting(**values: object) -> None:
+    """Print the values."""
+    click.echo(str(sorted(values.items())))
+
+
+def test_an_old_value_goes_to_the_option_that_has_it_now(tmp_path: Path) -> None:
+    old, both = tmp_path / "old.yaml", tmp_path / "both.yaml"
+    old.write_text("{resize: pad}")
+    both.write_text("{resize: pad, fit: crop}")
+    expected = "[('fit', 'edge'), ('resize', 'bicubic')]\n"
+    for words, line in (
+        ("--resize pad", "--resize pad is now --fit edge"),
+        ("--resize=pad", "--resize pad is now --fit edge"),
+        (f"--config {old}", f"--config {old}: resize pad is now fit edge"),
+    ):
+        result = CliRunner().invoke(fitting, words.split(), standalone_mode=False)
+        assert (result.stdout, result.stderr) == (expected, f"{line}\n"), words
+    plain = CliRunner().invoke(fitting, ["--resize", "box"], standalone_mode=False)
+    assert (plain.stdout, plain.stderr) == ("[('fit', 'crop'), ('resize', 'box')]\n", "")
+    given = CliRunner().invoke(fitting, ["--config", str(both)], standalone_mode=False)
+    assert given.stdout == "[('fit', 'crop'), ('resize', 'bicubic')]\n"
+    assert current_names(Fitting, {"resize": "pad"}) == {"fit": "edge"}
+    assert current_names(Fitting, {"resize": "box"}) == {"resize": "box"}
+
+
 def test_encode_and_evaluate_know_their_old_names(
     cli: Callable, tiny_folder: Path, tiny_vae_run: Path, tmp_path: Path
 ) -> None:

@@ -8,15 +8,20 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import torch
 import yaml
 from helpers import reseal
 from PIL import Image
 from safetensors.torch import load_file
 
 from latentdiff.apps.cli.root import COMMANDS
+from latentdiff.apps.cli.shared.inputs import read_input
 from latentdiff.apps.cli.train import train
+from latentdiff.config.data import FITTING, LABELLING
+from latentdiff.data import load_dataset
 from latentdiff.errors import InputError
 from latentdiff.nn import VAEConfig, default_latent
+from latentdiff.pipeline.checkpoint.runs import locate
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 VAE = "train-vae --data tiny.npz --latent 4 --width 8 --depth 0 --batch 16"
@@ -103,6 +108,49 @@ def test_class_folders_are_part_of_a_run(tmp_path: Path, cli: Callable) -> None:
     assert other.code == 1 and "was trained on other images" in other.err
     found = cli("train-vae --resume runs/vae --class-folders only --steps 4", cwd=tmp_path)
     assert found.code == 0, found.err
+
+
+def test_fit_filter_background_and_labels_are_part_of_a_run(tmp_path: Path, cli: Callable) -> None:
+    """Whatever reads the data of the run again gets the same pixels and labels."""
+    (tmp_path / "sprites").mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(24):
+        pixels = rng.integers(0, 256, (4, 6, 4), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"sprites/{('cat', 'dog')[k % 2]}_{k}.png")
+    how = {"fit": "pad", "resize": "nearest", "background": "#000080", "labels_from": "name"}
+    words = "--fit pad --resize nearest --background navy --labels-from name"
+    small = f"--data sprites --size 12 --batch 4 --steps 2 --warmup 0 {words}"
+    data = load_dataset(str(tmp_path / "sprites"), size=12, **how)  # type: ignore[arg-type]
+    for command in (
+        f"train-vae {small} --latent 4 --width 8 --depth 0 --name vae",
+        "train-vae --resume runs/vae --steps 3",
+        "train-vae --resume runs/vae --steps 4 --background #000080 --image-cache off",
+        f"train-denoiser {small} --pixel --width 16 --depth 1 --T 20 --name pixels",
+        "reconstruct --run runs/vae -n 2",
+        "encode --run runs/vae --out latents",
+        "edit --run runs/pixels -n 2 --steps 2 --label own",
+    ):
+        done = cli(command, cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert "labels: 2 classes from file names, as cat (12, cat_0.png), dog (12, dog_1.png)" in done.err
+    for run in (max((tmp_path / "runs/vae").glob("checkpoint-*")), tmp_path / "runs/pixels"):
+        state = next(run.rglob("state.json"))
+        saved = json.loads(state.read_text())
+        assert saved["data"] == data.fingerprint() and {key: saved["options"][key] for key in how} == how
+    read = (
+        locate(tmp_path / "runs/pixels"),
+        data.shape,
+        dict.fromkeys((*FITTING, *LABELLING, "image_cache")),
+    )
+    own = read_input(*read[:2], read[2] | {"source": None, "split": "test", "negate": False})
+    trained = torch.cat([part.images for part in (data.train, data.val, data.test)])
+    assert {image.numpy().tobytes() for image in own.images} == {i.numpy().tobytes() for i in trained}
+    assert own.classes == data.classes == ("cat", "dog")
+    for option, text in (("background", "red"), ("fit", "crop"), ("resize", "box"), ("labels-from", "none")):
+        changed = cli(f"train-vae --resume runs/vae --{option} {text} --steps 5", cwd=tmp_path)
+        assert changed.code == 2 and f"--{option}: the resumed run has " in changed.err, option
+    wrong = cli("datasets sprites --background blanc", cwd=tmp_path)
+    assert wrong.code == 2 and "--background" in wrong.err and "expected the name of a colour" in wrong.err
 
 
 def test_a_run_folder_holds_log_pictures_and_one_checkpoint(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from latentdiff.apps.cli.shared.help import Command, Texts, option
-from latentdiff.apps.cli.shared.inputs import image_options, read_input, settle_resize
+from latentdiff.apps.cli.shared.inputs import image_options, read_input, settle_fit
 from latentdiff.apps.cli.shared.options import (
     build,
     cli_command,
@@ -229,8 +229,8 @@ def load_model(values: Values, *, needs: Sequence[Need] = ()) -> EditModel:
     )
     note_texts(pipeline, [*prompts, settings.negative_prompt, *filter(None, [target])])
     class_labels(pipeline, values.get("label"))
-    if "resize" in values:
-        settle_resize(checkpoint, values)
+    if "fit" in values:
+        settle_fit(checkpoint, values)
     return EditModel(checkpoint, pipeline, settings, values["seed"])
 
 

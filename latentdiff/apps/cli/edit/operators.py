@@ -112,7 +112,7 @@ def mask_of(values: Values, shape: Sequence[int]) -> Tensor:
     if options.mask in MASKS:
         light = _drawn(options, height, width, seed=values["seed"])
     else:
-        light = _mask_from_file(Path(options.mask), height, width, values["resize"])
+        light = _mask_from_file(Path(options.mask), height, width, values)
     mask = 1 - light if options.invert_mask else light
     _report(options.mask, mask, invert=options.invert_mask)
     return mask
@@ -166,7 +166,7 @@ def _drawn_box(text: str | None, height: int, width: int) -> Tensor:
         raise click.UsageError(f"--box {text}: expected one within {height}x{width} pixels") from None
 
 
-def _mask_from_file(path: Path, height: int, width: int, resize: str) -> Tensor:
+def _mask_from_file(path: Path, height: int, width: int, values: Values) -> Tensor:
     """A mask [height, width] from an image, resized as the images are: light pixels are 1, dark ones 0.
 
     Transparent pixels count as white, unless all others are white: then they are the hole. InputError for a
@@ -189,13 +189,18 @@ def _mask_from_file(path: Path, height: int, width: int, resize: str) -> Tensor:
             opacity = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
         pixels = np.asarray(opacity)[..., None]
         note(f"mask {path}: its pixels are white or transparent, transparent ones count as black")
+    if values["fit"] == "smart" and pixels.shape[0] * width != pixels.shape[1] * height:
+        raise InputError(
+            f"--mask {path}: --fit smart shows another part of each image, expected a mask of the"
+            f" aspect ratio of {height}x{width}; --fit crop or pad treats image and mask alike"
+        )
     if pixels.shape[:2] != (height, width):
         got = "x".join(map(str, pixels.shape[:2]))
         note(
-            f"mask: {path} has {got} pixels (height x width), brought to {height}x{width} by --resize"
-            f" {resize}"
+            f"mask: {path} has {got} pixels (height x width), brought to {height}x{width} by --fit"
+            f" {values['fit']}"
         )
-    light = set_channels(resized(pixels, (height, width), resize), 1)[..., 0]
+    light = set_channels(resized(pixels, (height, width), values["fit"], values["resize"]), 1)[..., 0]
     return torch.from_numpy((light >= LIGHT).astype(np.float32))
 
 

@@ -11,6 +11,7 @@ from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options, read_input
 from latentdiff.apps.cli.shared.options import Finite, cli_command, given
 from latentdiff.apps.cli.shared.pair_scores import scores_dict, scores_of, scores_text
+from latentdiff.config.data import FITTING, LABELLING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     for name in given(
         ("noise", "seed", "start")
         if values["restoring"]
-        else ("source", "level", "split", "resize", "negate", "class_folders")
+        else ("source", "level", "split", "negate", *FITTING, *LABELLING)
     ):
         flag = {"source": "input", "noise": "start-noise"}.get(name, name).replace("_", "-")
         raise click.UsageError(

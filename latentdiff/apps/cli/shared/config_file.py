@@ -124,13 +124,19 @@ def _names(command: click.Command) -> dict[str, str]:
 
 
 def _renamed(section: Mapping[Any, Any], command: click.Command, path: Path) -> dict[Any, Any]:
-    """The section by the names that options have now, with a note for each that was renamed."""
+    """The section by the names and values that options have now, with a note for each that was renamed."""
     flags = {old[2:]: new[2:] for param in command.params for old, new in getattr(param, "was", {}).items()}
     values = {}
     for key, value in section.items():
         if (name := flags.get(str(key).replace("_", "-"))) is not None:
             note(f"--config {path}: {key} is now {name}")
         values[name or key] = value
+    for param in command.params:
+        for old, (flag, new) in getattr(param, "moved", {}).items():
+            if values.get(key := param.opts[0][2:].replace("-", "_")) == old:
+                note(f"--config {path}: {key} {old} is now {flag[2:]} {new}")
+                del values[key]
+                values.setdefault(flag[2:], new)
     return values
 
 

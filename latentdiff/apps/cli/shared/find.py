@@ -134,7 +134,8 @@ def trained_on(checkpoint: Checkpoint) -> dict[str, Any]:
     Where the data are others than those of the run, so is the place where they are looked for.
     """
     params = click.get_current_context().params
-    names = [name for name in (*DataOptions.model_fields, *StreamOptions.model_fields) if name in params]
+    fields = (*DataOptions.model_fields, *StreamOptions.model_fields)
+    names = [name for name in fields if name in params and name != "image_cache"]
     chosen = given(names)
     chosen += ["data_root"] if "data" in chosen else []
     saved = saved_options(checkpoint) if "data" in chosen else saved_images(checkpoint, "--data")
@@ -225,6 +226,7 @@ def _fingerprint(place: str, saved: Mapping[str, Any]) -> str | None:
     from latentdiff.train.latent_dataset import is_encoded, load_encoded
 
     fields = {name: saved[name] for name in DataOptions.model_fields if name in saved}
+    fields.pop("image_cache", None)
     try:
         if is_encoded(folder := expanded(place)):
             return load_encoded(folder).fingerprint()

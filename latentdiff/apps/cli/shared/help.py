@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from latentdiff.apps.cli.shared.progress import note
+from latentdiff.apps.cli.shared.progress import ReadingBar, note
+from latentdiff.data.progress import observing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +29,7 @@ EXPECTED = {  # what a text names that may be a path, by its option or argument
     **dict.fromkeys(("--data", "--data-colour", "--input", "--images", "--reference", "data"), IMAGES),
     **dict.fromkeys(("--runs", "--data-root"), "a folder"),
     **dict.fromkeys(("--feature-weights", "--perceptual-weights"), "a file"),
+    "--image-cache": "a folder or off",
     "--config": "a file or the name of a recipe",
     "--mask": "box, half, random or an image file",
     "--text-encoder": "own, minilm or a folder",
@@ -63,6 +65,7 @@ class Option(_PathParameter, click.Option):
     ``bounds``: the range in words, which ends the text of --help-all.
     ``was``: its flags of the version before, by those that they are now (or one, as a text). An old flag
     works as the new one does and is in no help text; one line on stderr says that it was renamed.
+    ``moved``: values of the version before that are now those of another flag, as (flag, value); likewise.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Option(_PathParameter, click.Option):
         argument: str = "",
         bounds: str = "",
         was: str | Mapping[str, str] | None = None,
+        moved: Mapping[str, tuple[str, str]] | None = None,
         **attributes: Any,
     ) -> None:
         if not {"is_flag", "multiple", "required"} & attributes.keys():
@@ -84,6 +88,7 @@ class Option(_PathParameter, click.Option):
         if bounds:
             self.help = f"{(self.help or '').removesuffix('.')} ({bounds})."
         self.was = {was: self.opts[0]} if isinstance(was, str) else dict(was or {})
+        self.moved = dict(moved or {})
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         """Old flags are stored as the new ones are, with a note."""
@@ -91,12 +96,29 @@ class Option(_PathParameter, click.Option):
         for old, new in self.was.items():
             parser._long_opt[old] = renamed = copy.copy(parser._long_opt[new])
             renamed.process = partial(_process_renamed, parser._long_opt[new], f"{old} is now {new}", ctx)
+        if self.moved:
+            flag = self.opts[0]
+            parser._long_opt[flag] = own = copy.copy(plain := parser._long_opt[flag])
+            own.process = partial(_process_moved, plain, self.moved, parser, ctx)
 
 
 def _process_renamed(option: Any, message: str, ctx: click.Context, value: Any, state: Any) -> None:
     if not ctx.resilient_parsing:
         note(message)
     option.process(value, state)
+
+
+def _process_moved(
+    plain: Any, moved: Mapping[str, tuple[str, str]], parser: Any, ctx: click.Context, value: Any, state: Any
+) -> None:
+    """Store a value, or one of the version before at the option that has it now."""
+    if value not in moved:
+        plain.process(value, state)
+        return
+    flag, new = moved[value]
+    if not ctx.resilient_parsing:
+        note(f"{plain._long_opts[0]} {value} is now {flag} {new}")
+    parser._long_opt[flag].process(new, state)
 
 
 option = partial(click.option, cls=Option)
@@ -181,6 +203,15 @@ class Command(click.Command):
                         f"no such option {error.option_name}; did you mean {meant}?", ctx
                     ) from None
             raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; images that it reads one by one are shown on a terminal."""
+        bar = ReadingBar()
+        try:
+            with observing(bar.update):
+                return super().invoke(ctx)
+        finally:
+            bar.stop()
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own and both help options."""

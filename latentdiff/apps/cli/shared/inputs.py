@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from latentdiff.apps.cli.shared.find import saved_images, saved_options
 from latentdiff.apps.cli.shared.help import combined, option
-from latentdiff.apps.cli.shared.options import class_folders_option, number_option, split_option
+from latentdiff.apps.cli.shared.options import build, number_option, options_of, split_option
+from latentdiff.config.data import FITTING, LABELLING, DataOptions
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from latentdiff.data.brightness import Brightness
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
 
+# Of the options of data: those that are the model's, or that --input stands for
+OTHERS = tuple(set(DataOptions.model_fields) - {*FITTING, *LABELLING, "image_cache"})
 DEGRADED = 0.35  # margin of brightness for degraded images: noise alone moves the mean by a fifth
 
 
@@ -36,16 +37,7 @@ image_options = combined(
     ),
     number_option(1, 1000, 8, "Number of images; of labelled data one of each class in turn."),
     split_option("Split of the data set."),
-    option(
-        "--resize",
-        type=click.Choice(["crop", "stretch", "pad"]),
-        group="Data",
-        advanced=True,
-        help=(
-            "How images of another aspect ratio are brought to the model's (default: that of the"
-            " run, else crop)."
-        ),
-    ),
+    options_of(DataOptions, skip=OTHERS, of_run=True),
     option(
         "--negate",
         is_flag=True,
@@ -53,7 +45,6 @@ image_options = combined(
         advanced=True,
         help=("Invert the images; for dark drawings on white paper and models of light ones on black."),
     ),
-    class_folders_option("that of the run for its own data, else auto"),
 )
 
 
@@ -66,7 +57,9 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
     from latentdiff.pipeline.checkpoint.pretrained import about
     from latentdiff.train.brightness import brightness_of
 
-    source, root, class_folders = values["source"], None, values["class_folders"]
+    source, root = values["source"], None
+    settle_fit(checkpoint, values)
+    chosen = {name: values[name] for name in (*FITTING, *LABELLING, "image_cache")}
     if source is None:
         source = about(checkpoint.folder).get("images")
     if source is None:
@@ -76,9 +69,9 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
             )
         saved = saved_images(checkpoint, "--input")
         source, root = str(saved["data"]), saved.get("data_root")
-        class_folders = class_folders or saved.get("class_folders")
+        chosen |= {name: saved.get(name) for name in LABELLING if chosen[name] is None}
     channels, height, width = shape
-    fit = Fit((height, width), channels, settle_resize(checkpoint, values), class_folders or "auto")
+    fit = Fit(**build(DataOptions, chosen).reading() | {"size": (height, width), "channels": channels})
     found = read_images(source, split=values["split"], fit=fit, root=None if root is None else Path(root))
     print_report(found.report)
     if values["negate"]:
@@ -91,10 +84,13 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
     return found
 
 
-def settle_resize(checkpoint: Checkpoint, values: dict[str, Any]) -> str:
-    """--resize, by default that of the run: into ``values``, for images and masks alike."""
-    values["resize"] = values["resize"] or saved_options(checkpoint).get("resize") or "crop"
-    return str(values["resize"])
+def settle_fit(checkpoint: Checkpoint, values: dict[str, Any]) -> None:
+    """--fit, --resize and --background, by default those of the run: into ``values``, for images and masks
+    alike.
+    """
+    saved = saved_options(checkpoint)
+    chosen = {name: saved.get(name) if values[name] is None else values[name] for name in FITTING}
+    values.update(build(DataOptions, chosen).model_dump(include=set(FITTING)))
 
 
 def distance(known: Brightness, images: Tensor, *, margin: float) -> list[str]:

@@ -71,6 +71,7 @@ def _option(name: str, field: FieldInfo, group: str, *, of_run: bool) -> Callabl
         group=facts.get("group", group),
         advanced=facts.get("advanced", False),
         was=was,
+        moved={old: (flag_of(name), new) for old, (name, new) in facts.get("moved", {}).items()},
         argument=facts.get("argument", ""),
     )
 

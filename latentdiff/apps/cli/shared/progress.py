@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latentdiff.parallel.processes import Ranks
 
 PLAIN_SECONDS = 10.0  # between plain lines
+READING_SECONDS = 1.0  # without a bar
 _WAITING = "latentdiff.notes"  # in a click context: lines that are not printed yet
 
 
@@ -170,13 +171,44 @@ class SamplingBar:
         self._bar.stop()
 
 
-def _rich_bar(title: str, fields: str) -> Progress:
+class ReadingBar:
+    """Progress of reading on a terminal, once it lasts longer than a moment; nothing elsewhere.
+
+    Its ``update`` is an observer of :func:`latentdiff.data.progress.observing`; :meth:`stop` removes the bar.
+    """
+
+    def __init__(self) -> None:
+        self._begun, self._last = time.monotonic(), 0
+        self._bar: Progress | None = None
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """``done`` of ``total`` of ``what`` are read."""
+        if SILENT or not sys.stderr.isatty():
+            return
+        if done <= self._last:  # other images
+            self.stop()
+        self._last = done
+        if done == total:
+            self.stop()
+        elif self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done / total, values=f"{done:,} of {total:,}")
+        elif time.monotonic() - self._begun > READING_SECONDS:
+            self._bar = _rich_bar(f"reading {what}", "{task.fields[values]}", transient=True)
+
+    def stop(self) -> None:
+        """Remove the bar; a later one begins anew."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._begun, self._last, self._bar = time.monotonic(), 0, None
+
+
+def _rich_bar(title: str, fields: str, *, transient: bool = False) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     about, values = TextColumn(title), TextColumn(fields)
     columns = (about, BarColumn(), TaskProgressColumn(), values, TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=False)
+    bar = Progress(*columns, console=Console(stderr=True), transient=transient)
     bar.add_task(title, total=1.0, values="")
     bar.start()
     return bar

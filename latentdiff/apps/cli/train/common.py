@@ -57,6 +57,7 @@ FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not
     "checkpoints_total_limit",
     "tensorboard",
     "data_root",
+    "image_cache",
     "shard",
     "device",
     "threads",
@@ -156,7 +157,7 @@ def read_encoded(options: DataOptions, place: str) -> EncodedData | None:
     if not is_encoded(folder):
         return None
     fixed = options.model_dump(include=set(DataOptions.model_fields))
-    plain = DataOptions(data=options.data, data_root=options.data_root)
+    plain = DataOptions(data=options.data, data_root=options.data_root, image_cache=options.image_cache)
     if changed := [name for name, value in fixed.items() if value != getattr(plain, name)]:
         raise InputError(
             f"{folder}: its images were encoded before, --{changed[0].replace('_', '-')} comes too late"
@@ -178,9 +179,10 @@ def read_training_images(options: DataOptions, place: str | None = None, *, stre
         return read_data(options, place)
     data = stream_dataset(place, **options.reading())
     sizes = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
+    later = "none is decoded yet, a damaged one is found when it is read"
     note(
-        f"data: images stay on the disk ({sizes}); none is decoded yet, a damaged one is found when it is"
-        " read"
+        f"data: images stay on the disk ({sizes});"
+        f" {'they are in the cache' if data.report.decoded else later}"
     )
     _check_read(data, options)
     return replace(data, name=options.data)
