@@ -60,8 +60,20 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
     depth: int | None = setting(
         None, "residual blocks a level (default: by preset, 0, 1 or 2)", ge=0, le=8, advanced=True
     )
+    train: Literal["all", "decoder"] = setting(
+        "all",
+        "part that is trained; with --init-from, decoder leaves the encoder and so the latents as they are,"
+        " for the denoisers that were trained on them",
+        group="Training",
+        advanced=True,
+    )
     beta: float = setting(
-        0.5, "weight of the KL term; against the summed reconstruction error", ge=0, le=1000, group="Training"
+        0.5,
+        "weight of the KL term; against the summed reconstruction error (1e-6 by default for an"
+        " AutoencoderKL of diffusers)",
+        ge=0,
+        le=1000,
+        group="Training",
     )
     beta_warmup: int = setting(
         200, "steps over which beta rises from 0", ge=0, le=10**7, group="Training", advanced=True

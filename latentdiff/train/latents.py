@@ -14,7 +14,7 @@ from latentdiff.data.types import ImageData, ImageSplit, TrainData
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import Codec, VAECodec
-from latentdiff.train.batch import CHUNK, AugmentedImages
+from latentdiff.train.batch import AugmentedImages, chunk_of
 from latentdiff.train.latent_dataset import EncodedData
 
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
@@ -67,7 +67,8 @@ class ImageLatents:
         size = 8 * len(images) * math.prod(codec.latent_shape)
         if not isinstance(codec, VAECodec) or self._images.augment or size > CACHE_BYTES:
             return None
-        parts = [codec.vae.encode(self._images.to_device(chunk)) for chunk in images.split(CHUNK)]
+        chunks = images.split(chunk_of(codec.vae))
+        parts = [codec.vae.encode(self._images.to_device(chunk)) for chunk in chunks]
         return Posterior(torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts]))
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from latentdiff.config.training import TrainVAE
 from latentdiff.data.classes import representative
 from latentdiff.data.types import ImageData, ImageSplit
+from latentdiff.errors import InputError
 from latentdiff.metrics.features import (
     PerceptualNetwork,
     default_features,
@@ -22,14 +23,13 @@ from latentdiff.metrics.features import (
     perceptual_loss,
     perceptual_network,
 )
-from latentdiff.nn import VAE, Posterior
+from latentdiff.nn import Autoencoder, ForeignVAEConfig, Posterior
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import INDEX, Writer
-from latentdiff.pipeline.checkpoint.index import model_index
 from latentdiff.pipeline.codec import ACTIVE, LatentStatistics, StatisticsAccumulator
-from latentdiff.pipeline.components import save_vae
-from latentdiff.train.batch import CHUNK, AugmentedImages, autocast, data_key
+from latentdiff.pipeline.components import index_of, renormalize, save_vae
+from latentdiff.train.batch import AugmentedImages, autocast, chunk_of, data_key
 from latentdiff.train.brightness import save_brightness
 from latentdiff.viz.images import pair_grid, save_image
 
@@ -58,6 +58,12 @@ def _perceptual(options: TrainVAE, data: ImageData, device: torch.device) -> Per
     return Perceptual(weight, perceptual_network(name, weights=weights, device=device))
 
 
+def _vae(network: nn.Module) -> Autoencoder:
+    """The autoencoder of a task's network, or of the average of it."""
+    assert isinstance(network, Autoencoder)
+    return network
+
+
 def _digits(split: ImageSplit) -> bool:
     """Whether the classifier of digits agrees with the labels on most images; True without labels."""
     if split.labels is None:
@@ -77,15 +83,32 @@ class VAETask:
 
     network: nn.Module
 
-    def __init__(self, options: TrainVAE, data: ImageData, network: VAE, device: torch.device) -> None:
+    def __init__(
+        self,
+        options: TrainVAE,
+        data: ImageData,
+        network: Autoencoder,
+        device: torch.device,
+        statistics: LatentStatistics | None = None,
+    ) -> None:
+        if options.loss == "bce" and not network.has_logits:
+            raise InputError("`loss`: bce needs a decoder of logits, expected mse or l1 for this autoencoder")
         self.options, self.network, self.vae, self.device = options, network, network, device
-        self.batch = options.batch or self.batch_default
-        self.peak_lr = options.lr or self.lr_default
+        defaults = network.config if isinstance(network.config, ForeignVAEConfig) else None
+        self.batch = options.batch or (self.batch_default if defaults is None else defaults.batch)
+        self.peak_lr = options.lr or (self.lr_default if defaults is None else defaults.peak_lr)
+        self._frozen = options.train == "decoder"
+        if self._frozen:
+            for parameter in network.encoder_parameters():
+                parameter.requires_grad_(False)
+        self._has_kl = network.variational and not self._frozen
+        # of an encoder that stays as it is: denoisers go on reading its latents as they are used to
+        self._kept = statistics if self._frozen else None
         self.images = AugmentedImages.of(data.train, options, options, device)
         self.val = data.val
         self.size = len(data.train)
         self.index = {"data": data.name, "classes": list(data.classes) if data.classes else None}
-        self._statistics: LatentStatistics | None = None
+        self._statistics = self._kept
         self._perceptual = _perceptual(options, data, device)
 
     @property
@@ -97,7 +120,10 @@ class VAETask:
         self.images.split.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """(reconstruction + beta KL) / pixels + weight x perceptual distance; beta rises over the warm-up."""
+        """(reconstruction + beta KL) / pixels + weight x perceptual distance; beta rises over the warm-up.
+
+        Without the KL divergence where the encoder is frozen or has no variance.
+        """
         x = self.images.batch(positions, indices)
         noise = (
             data_key(positions, seed=self.options.seed, device=self.device)
@@ -105,95 +131,113 @@ class VAETask:
             .normal(self.vae.config.latent)
         )
         with autocast(self.options, self.device):
-            posterior = self.vae.encode(x)
-            logits = self.vae.decode_logits(posterior.sample(noise))
-        reconstruction, kl = self._reconstruction(logits.float(), x).mean(), posterior.kl().mean()
-        beta = self.options.beta * min(1.0, (step + 1) / max(1, self.options.beta_warmup))
-        loss = (reconstruction + beta * kl) / x[0].numel()
-        parts = {"reconstruction": reconstruction, "kl": kl}
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
+                posterior = self.vae.encode(x)
+            raw = self.vae.decode_raw(self._latents(self.vae, posterior, noise)).float()
+        reconstruction = self._reconstruction(raw, x).mean()
+        total, parts = reconstruction, {"reconstruction": reconstruction}
+        if self._has_kl:
+            parts["kl"] = posterior.kl().mean()
+            total = total + self._beta(step) * parts["kl"]
+        loss = total / x[0].numel()
         if self._perceptual is not None:
-            distance = self._distance(self._perceptual.network, positions, logits.float(), x)
+            distance = self._distance(self._perceptual.network, positions, self.vae.pixels(raw), x)
             loss, parts["perceptual"] = loss + self._perceptual.weight * distance, distance
         return loss, parts
 
-    def _distance(self, network: PerceptualNetwork, positions: Tensor, logits: Tensor, x: Tensor) -> Tensor:
+    def _beta(self, step: int) -> float:
+        return self.options.beta * min(1.0, (step + 1) / max(1, self.options.beta_warmup))
+
+    def _latents(self, network: Autoencoder, posterior: Posterior, noise: Tensor) -> Tensor:
+        """Samples of the posterior, or its mode where it has no variance."""
+        return posterior.sample(noise) if network.variational else posterior.mode()
+
+    def _distance(self, network: PerceptualNetwork, positions: Tensor, images: Tensor, x: Tensor) -> Tensor:
         """The mean perceptual distance, from the images at even positions: half the cost."""
         chosen = (positions % 2 == 0).to(self.device)
         if not bool(chosen.any()):
             return x.new_zeros(())
         with autocast(self.options, self.device):
-            distance = perceptual_loss(network, torch.tanh(logits[chosen] / 2), x[chosen])
+            distance = perceptual_loss(network, images[chosen], x[chosen])
         return 2 * distance.sum() / len(x)
 
-    def _reconstruction(self, logits: Tensor, x: Tensor) -> Tensor:
+    def _reconstruction(self, raw: Tensor, x: Tensor) -> Tensor:
         """The error of each image, summed over pixels, [B]."""
         if self.options.loss == "bce":
-            return F.binary_cross_entropy_with_logits(logits, (x + 1) / 2, reduction="none").flatten(1).sum(1)
-        error = torch.tanh(logits / 2) - x
+            return F.binary_cross_entropy_with_logits(raw, (x + 1) / 2, reduction="none").flatten(1).sum(1)
+        error = self.vae.pixels(raw) - x
         return (error.abs() if self.options.loss == "l1" else error.square()).flatten(1).sum(1)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Loss, KL and PSNR (dB, of the mode's reconstruction, mean over images) on the validation split."""
-        assert isinstance(network, VAE)
-        total = {"val_loss": 0.0, "val_kl": 0.0, "val_psnr": 0.0}
-        for first, x, posterior in self._posteriors(network, self.val):
-            noise = Key.of(first, len(x), device=self.device).at("posterior").normal(network.config.latent)
-            logits = network.decode_logits(posterior.sample(noise)).float()
-            error = self._reconstruction(logits, x)
-            kl = posterior.kl()
+        """Loss, KL (if it is in the loss) and PSNR (dB, of the mode's reconstruction), means over the
+        validation split.
+        """
+        vae = _vae(network)
+        total = {"val_loss": 0.0, **({"val_kl": 0.0} if self._has_kl else {}), "val_psnr": 0.0}
+        for first, x, posterior in self._posteriors(vae, self.val):
+            noise = Key.of(first, len(x), device=self.device).at("posterior").normal(vae.config.latent)
+            raw = vae.decode_raw(self._latents(vae, posterior, noise)).float()
+            error = self._reconstruction(raw, x)
+            if self._has_kl:
+                kl = posterior.kl()
+                error = error + self.options.beta * kl
+                total["val_kl"] += float(kl.double().sum())
             # of pixels in [0, 1]
-            mse = ((network.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
-            total["val_loss"] += float((error + self.options.beta * kl).double().sum()) / x[0].numel()
+            mse = ((vae.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
+            total["val_loss"] += float(error.double().sum()) / x[0].numel()
             if self._perceptual is not None:
-                distance = perceptual_loss(self._perceptual.network, torch.tanh(logits / 2), x)
+                distance = perceptual_loss(self._perceptual.network, vae.pixels(raw), x)
                 total["val_loss"] += self._perceptual.weight * float(distance.double().sum())
-            total["val_kl"] += float(kl.double().sum())
             total["val_psnr"] += float((-10 * torch.log10(mse.clamp_min(1e-10))).double().sum())
         return {name: value / len(self.val) for name, value in total.items()}
 
     def _posteriors(
-        self, network: VAE, split: ImageSplit, ranks: Ranks = ALONE
+        self, vae: Autoencoder, split: ImageSplit, ranks: Ranks = ALONE
     ) -> Iterator[tuple[int, Tensor, Posterior]]:
         """(index of the first, images, posterior) in chunks over a split, which the processes share."""
-        for first in range(CHUNK * ranks.rank, len(split), CHUNK * ranks.count):
-            x = self.images.to_device(split.images[first : first + CHUNK])
-            yield first, x, network.encode(x)
+        chunk = chunk_of(vae)
+        for first in range(chunk * ranks.rank, len(split), chunk * ranks.count):
+            x = self.images.to_device(split.images[first : first + chunk])
+            yield first, x, vae.encode(x)
 
     @torch.no_grad()
     def save_samples(self, network: nn.Module, path: Path) -> None:
         """Validation images of all classes and their reconstructions below them, in alternating rows."""
-        assert isinstance(network, VAE)
+        vae = _vae(network)
         x = self.images.to_device(self.val.images[representative(self.val.labels, len(self.val), SHOWN)])
-        copies = network.decode(network.encode(x).mode())
+        copies = torch.cat([vae.decode(vae.encode(part).mode()) for part in x.split(chunk_of(vae))])
         save_image(pair_grid(x.cpu(), copies.cpu()), path)
 
     @torch.no_grad()
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
-        """Latent statistics (kept for :meth:`save`) and active units over the training set."""
-        assert isinstance(network, VAE)
-        accumulator, units = StatisticsAccumulator(network.config.latent[0]), math.prod(network.config.latent)
+        """Latent statistics (for :meth:`save`, unless the encoder is frozen and has some) and active units
+        over the training set.
+        """
+        vae = _vae(network)
+        accumulator, units = StatisticsAccumulator(vae.config.latent[0]), math.prod(vae.config.latent)
         sums = torch.zeros(2, units, dtype=torch.float64)  # of every unit's mean and its square
-        for _, _, posterior in self._posteriors(network, self.images.split, ranks):
+        for _, _, posterior in self._posteriors(vae, self.images.split, ranks):
             accumulator.add(posterior)
             means = posterior.mean.flatten(1).double().cpu()
             sums += torch.stack([means.sum(0), means.square().sum(0)])
         every = torch.tensor(ranks.sums([*accumulator.values, *sums.flatten().tolist()]), dtype=torch.float64)
         of_channels, of_units = every.split([len(accumulator.values), 2 * units])
-        self._statistics = StatisticsAccumulator.of(of_channels.tolist()).result()
+        measured = StatisticsAccumulator.of(of_channels.tolist()).result()
+        self._statistics = self._kept or measured
         mean, square = of_units.view(2, units) / self.size
         active = int((square - mean.square() > ACTIVE).sum())
         return {
             "active_units": active,
             "latent_units": units,
             "collapsed": active == 0,
-            "latents_std": [round(value, 4) for value in self._statistics.std.tolist()],
+            "latents_std": [round(value, 4) for value in measured.std.tolist()],
         }
 
     def save(self, writer: Writer, network: nn.Module) -> None:
-        assert isinstance(network, VAE)
-        save_vae(writer, network, self._statistics)
+        vae = _vae(network)
+        if self._statistics is not None and not self._frozen:
+            renormalize(vae, self._statistics)
+        save_vae(writer, vae, self._statistics)
         save_brightness(writer, self.images.split)
-        writer.json(
-            INDEX, {**model_index(vae=True, denoiser=None), **self.index, "image": list(network.config.image)}
-        )
+        writer.json(INDEX, {**index_of(vae, None), **self.index, "image": list(vae.config.image)})
