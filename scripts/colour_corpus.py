@@ -113,7 +113,9 @@ def main(out: Path, photos_of_clothes: Path, arcade: Path | None) -> None:
     parts["sprites"] = list(sprites(arcade, rng)) if arcade is not None else []
     x = np.stack([image for part in parts.values() for image in part])
     np.savez(out, x=x[rng.permutation(len(x))])
-    click.echo(f"{out}: {len(x)} pictures, " + ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
+    click.echo(
+        f"{out}: {len(x)} pictures, " + ", ".join(f"{len(part)} {name}" for name, part in parts.items())
+    )
 
 
 if __name__ == "__main__":

@@ -123,6 +123,9 @@ class RunOptions(Config):
         None, "name of the run (default: date and kind)"
     )
     init_from: str | None = setting(
-        None, "start from the weights of this run or checkpoint (fine-tuning)", advanced=True
+        None,
+        "start from the weights of this run or checkpoint (fine-tuning); train-vae also from a folder of"
+        " diffusers' AutoencoderKL or AutoencoderTiny, train-denoiser from one of its UNet2DModel",
+        advanced=True,
     )
     resume: str | None = setting(None, "continue this run from its newest checkpoint")

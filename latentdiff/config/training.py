@@ -61,10 +61,17 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
     depth: int | None = setting(
         None, "residual blocks a level (default: by preset, 0, 1 or 2)", ge=0, le=8, advanced=True
     )
+    train: Literal["all", "decoder"] = setting(
+        "all",
+        "part that is trained; with --init-from, decoder leaves the encoder and so the latents as they are,"
+        " for the denoisers that were trained on them",
+        group="Training",
+        advanced=True,
+    )
     beta: float | None = setting(
         None,
         "weight of the KL term; against the summed reconstruction error (default: 0.5 for a vector, 0.05 for"
-        " a grid)",
+        " a grid, 1e-6 for an AutoencoderKL of diffusers)",
         ge=0,
         le=1000,
         group="Training",

@@ -1,7 +1,9 @@
 """Variational autoencoder between images and a vector or spatial latent."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +51,12 @@ class Autoencoder(nn.Module):
     """The network of a codec: images [B, *image] in [-1, 1] <-> latents [B, *latent] of its ``config``."""
 
     config: VAEConfig | ForeignVAEConfig
+    has_logits: ClassVar[bool] = False  # whether `raw` is the logit of a pixel
+
+    @property
+    def variational(self) -> bool:
+        """Whether its posterior has a variance that is learned, and so a KL divergence."""
+        return True
 
     def encode(self, x: Tensor) -> Posterior:
         """The posterior of images."""
@@ -56,6 +64,18 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images in [-1, 1], float32, of latents."""
+        raise NotImplementedError
+
+    def decode_raw(self, z: Tensor) -> Tensor:
+        """The output of the decoder's last layer, float32, of which a loss is taken."""
+        raise NotImplementedError
+
+    def pixels(self, raw: Tensor) -> Tensor:
+        """Images of :meth:`decode_raw`'s outputs, with a gradient wherever they have one."""
+        raise NotImplementedError
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that latents depend on; the others are the decoder's."""
         raise NotImplementedError
 
 
@@ -67,6 +87,7 @@ class VAE(Autoencoder):
     """
 
     config: VAEConfig
+    has_logits = True
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -98,7 +119,19 @@ class VAE(Autoencoder):
 
     def decode(self, z: Tensor) -> Tensor:
         """Images [B, C, H, W], float32, of latents [B, *latent]: 2 sigmoid(logits) - 1 in [-1, 1]."""
-        return torch.tanh(self.decode_logits(z) / 2)
+        return self.pixels(self.decode_logits(z))
+
+    def decode_raw(self, z: Tensor) -> Tensor:
+        """The logits of :meth:`decode_logits`."""
+        return self.decode_logits(z)
+
+    def pixels(self, raw: Tensor) -> Tensor:
+        """Images in (-1, 1) of logits."""
+        return torch.tanh(raw / 2)
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """Those of ``encoder``."""
+        return self.encoder.parameters()
 
 
 def _encoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Sequential:

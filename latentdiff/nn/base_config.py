@@ -191,7 +191,14 @@ class PyramidConfig(PatchedConfig):
 
 
 class ForeignConfig(StrictModel):
-    """A denoiser of another library: what it denoises, and its channels at the full resolution."""
+    """A denoiser of another library: what it denoises, and its channels at the full resolution.
+
+    steps, batch, peak_lr (by preset): defaults of fine-tuning, those of diffusers' training script.
+    """
+
+    steps: ClassVar[int] = 3000
+    batch: ClassVar[int] = 16
+    peak_lr: ClassVar[PeakLR] = {"small": 1e-4, "base": 1e-4, "large": 1e-4}
 
     shape: GridShape
     width: int = Field(ge=1, description="channels at the full resolution")
@@ -204,7 +211,14 @@ class ForeignConfig(StrictModel):
 
 
 class ForeignVAEConfig(StrictModel):
-    """An autoencoder of another library: its images and its latents, both [C, H, W]."""
+    """An autoencoder of another library: its images and its latents, both [C, H, W].
+
+    batch, peak_lr, beta (of the KL term, Rombach et al. 2022): defaults of fine-tuning.
+    """
+
+    batch: ClassVar[int] = 16
+    peak_lr: ClassVar[float] = 1e-4
+    beta: ClassVar[float] = 1e-6
 
     image: GridShape
     latent: tuple[int, int, int]

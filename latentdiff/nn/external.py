@@ -8,6 +8,8 @@ from torch import nn
 
 from latentdiff.nn.base_config import ForeignConfig, ForeignVAEConfig
 
+PIXELS = 2**19  # of images at once, of networks that compute at the full resolution: 8 of 256x256
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -27,3 +29,14 @@ class ExternalModel(nn.Module):
     def __init__(self, inner: nn.Module, origin: Origin) -> None:
         super().__init__()
         self.inner, self.origin = inner, origin
+
+
+def images_at_once(module: nn.Module, most: int) -> int:
+    """How many images a network computes at once without a gradient: ``most``, or fewer if they are large and
+    it is another library's.
+    """
+    if not isinstance(module, ExternalModel):
+        return most
+    config = module.config
+    height, width = (config.image if isinstance(config, ForeignVAEConfig) else config.shape)[1:]
+    return max(1, min(most, PIXELS // (height * width)))

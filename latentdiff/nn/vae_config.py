@@ -22,6 +22,8 @@ class VAEConfig(NetworkConfig):
         "large": {"width": 128, "depth": 2, "hidden": 1024},
     }
 
+    peak_lr: ClassVar[float] = 2e-3
+
     image: Annotated[
         tuple[Literal[1, 3], Side, Side],
         Field(
@@ -83,6 +85,16 @@ class VAEConfig(NetworkConfig):
                 " must be the image's divided by one power of two; allowed with"
                 f" {channels} channels: {allowed}"
             )
+
+    @property
+    def batch(self) -> int:
+        """Images of a training step: fewer, and so more steps, for a grid, which has much to learn."""
+        return 32 if self.upsampling == "checkerboard-free" else 128
+
+    @property
+    def beta(self) -> float:
+        """Weight of the KL term: smaller for a grid, which its posterior would blur (docs/quality.md)."""
+        return 0.5 if len(self.latent) == 1 else 0.05
 
     @property
     def factor(self) -> int:

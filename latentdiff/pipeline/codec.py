@@ -105,6 +105,20 @@ class VAECodec:
     def latent_shape(self) -> tuple[int, ...]:
         return self.vae.config.latent
 
+    def same_latents(self, other: VAECodec) -> bool:
+        """Whether another codec has the same encoder and statistics, to the bit: images have the same latents
+        by both.
+        """
+        if self.vae.config != other.vae.config:
+            return False
+        mine, theirs = (
+            [*codec.vae.encoder_parameters(), codec.statistics.mean, codec.statistics.std]
+            for codec in (self, other)
+        )
+        return len(mine) == len(theirs) and all(
+            torch.equal(a.cpu(), b.cpu()) for a, b in zip(mine, theirs, strict=True)
+        )
+
     def same_as(self, other: Codec) -> bool:
         """Whether another codec has the same weights and statistics, to the bit."""
         if not isinstance(other, VAECodec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -37,6 +38,7 @@ from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VA
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEDULER = "scheduler/scheduler_config.json"
 SCHEDULER_CLASS = "Schedule"
+PICTURES = (1, 3)  # channels
 
 
 def class_name(module: nn.Module) -> str:
@@ -137,6 +139,27 @@ def diffusers_for(checkpoint: Checkpoint) -> ModuleType:
     return diffusers
 
 
+def renormalize(vae: nn.Module, statistics: LatentStatistics) -> None:
+    """Set the normalisation of an autoencoder of another library as measured; does nothing to one of this
+    package, beside which it is written.
+
+    In the form that its configuration has: ``latents_mean`` and ``latents_std`` by channel, else one
+    ``scaling_factor`` = 1 / std, about a ``shift_factor`` where that is not 0. This is what
+    :func:`load_autoencoder` reads.
+    """
+    if not isinstance(vae, ExternalModel):
+        return
+    mean, std, values = statistics.mean.double(), statistics.std.double(), dict(vae.origin.values)
+    if values.get("latents_mean") is not None:
+        values |= {"latents_mean": mean.tolist(), "latents_std": std.tolist(), "scaling_factor": 1.0}
+    else:
+        overall = (std.square() + mean.square()).mean() - mean.mean().square()
+        values["scaling_factor"] = float(overall.rsqrt())
+        if values.get("shift_factor"):
+            values["shift_factor"] = float(mean.mean())
+    vae.origin = replace(vae.origin, values=values)
+
+
 def save_vae(writer: Writer, vae: Autoencoder, statistics: LatentStatistics | None) -> None:
     """Write ``vae/``; without statistics (training not finished) no denoiser can be trained on it."""
     extra: dict[str, Any] = (
@@ -198,7 +221,12 @@ def save_diffusion(writer: Writer, diffusion: DiffusionConfig) -> None:
 
 
 def load_diffusion(checkpoint: Checkpoint, index: Mapping[str, Any]) -> DiffusionConfig:
-    """The diffusion process of a checkpoint."""
+    """The diffusion process of a checkpoint; InputError for a UNet2DModel that lies without its scheduler."""
+    if index.get("scheduler") == [None, None]:
+        raise InputError(
+            f"{checkpoint.folder}: a {index.get('_class_name')} without a scheduler; expected the folder of"
+            f" its pipeline, with {INDEX}"
+        )
     if of_diffusers(index, "scheduler"):
         process: DiffusionConfig = diffusers_for(checkpoint).read_process(checkpoint)
         return process
@@ -216,6 +244,11 @@ def load_codec(
     """The codec of a checkpoint: its VAE with statistics (see :func:`load_autoencoder`), or the identity."""
     if not has_vae(checkpoint, index):
         shape = image_shape(checkpoint, index)
+        if of_diffusers(index, "denoiser") and shape[0] not in PICTURES:
+            raise InputError(
+                f"{checkpoint.folder}: a UNet2DModel of {shape[0]} channels, which are latents; expected"
+                " pictures of 1 or 3, or a model with its autoencoder"
+            )
         where, kind = f"{checkpoint.folder}/{INDEX}", Annotated[Number, Field(gt=0)]
         scale = checked(kind, index.get("pixel_scale", 1.0), where, "pixel_scale as a positive number")
         return IdentityCodec(shape, scale)

@@ -24,6 +24,7 @@ from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.diffusion.trajectory import SILENT, ProgressCallback, Recorder, SampleResult, record
 from latentdiff.errors import InputError
 from latentdiff.nn import text_of
+from latentdiff.nn.external import images_at_once
 from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.batching import batch_that_fits, even_size, map_images
@@ -253,6 +254,11 @@ class Pipeline:
         """Images [n, C, H, W] in [-1, 1] through the codec and back."""
         return self.decode(self.encode(images))
 
+    @property
+    def _autoencoded(self) -> int:
+        codec = self.codec
+        return images_at_once(codec.vae, AUTOENCODED) if isinstance(codec, VAECodec) else AUTOENCODED
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Latents [n, *latent_shape] of images [n, C, H, W] in [-1, 1]; InputError for other images."""
@@ -262,13 +268,13 @@ class Pipeline:
         if not bool(torch.isfinite(images).all()) or float(images.abs().max()) > 1 + 1e-6:
             found = f"{float(images.min()):g} to {float(images.max()):g}"
             raise InputError(f"expected images with values in [-1, 1], got {found}")
-        parts = images.float().split(AUTOENCODED)
+        parts = images.float().split(self._autoencoded)
         return torch.cat([self.codec.encode(part.to(self.device)) for part in parts])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents as images, float32 on the CPU, in [-1, 1]."""
-        parts = latents.split(AUTOENCODED)
+        parts = latents.split(self._autoencoded)
         return torch.cat([self.codec.decode(part).float().clamp(-1, 1).cpu() for part in parts])
 
     def denoiser(
@@ -329,6 +335,21 @@ class Pipeline:
             device=device,
             dtype=dtype or self.dtype,
         )
+
+    def with_vae(self, path: str | Path) -> Pipeline:
+        """This model with the VAE of another run, of the same latents: its decoder was trained further.
+
+        InputError unless the encoder and the normalisation of its latents are the same, to the bit.
+        """
+        checkpoint = locate(Path(path))
+        codec = load_codec(checkpoint, checkpoint.json(INDEX), image=self.codec.image_shape)
+        mine = self.codec
+        if not (isinstance(mine, VAECodec) and isinstance(codec, VAECodec) and codec.same_latents(mine)):
+            raise InputError(
+                f"{checkpoint.folder}: expected a VAE with the encoder of this model's, to which `latentdiff"
+                " train-vae --train decoder` keeps, found other latents"
+            )
+        return replace(self, codec=codec.to(self.device))
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
         """Write the model as a checkpoint folder that :func:`load` reads; saving what was loaded gives the

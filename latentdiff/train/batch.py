@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentdiff.config.data import DataOptions
 from latentdiff.config.loop import LoopOptions
@@ -15,6 +15,7 @@ from latentdiff.data import Augment, to_float
 from latentdiff.data.augment import AUGMENTATIONS
 from latentdiff.data.order import integers
 from latentdiff.data.types import ImageSplit
+from latentdiff.nn.external import images_at_once
 from latentdiff.ops.random import Key
 from latentdiff.parallel.device import bf16_native
 
@@ -52,6 +53,11 @@ class AugmentedImages:
         """uint8 images as float32 on the device, in the memory layout of the options."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return to_float(images.to(self.device)).contiguous(memory_format=layout)
+
+
+def chunk_of(module: nn.Module) -> int:
+    """Images that a network encodes or is validated with at once."""
+    return images_at_once(module, CHUNK)
 
 
 def data_key(positions: Tensor, *, seed: int, device: torch.device) -> Key:

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff import ops
+from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data.classes import representative
 from latentdiff.data.order import integers
 from latentdiff.data.types import ImageData, TrainData, TrainSplit
 from latentdiff.diffusion.denoiser import timestep
-from latentdiff.diffusion.losses import VariationalBound, level_weights
+from latentdiff.diffusion.losses import VariationalBound, Weighting, level_weights
 from latentdiff.diffusion.prediction import target, to_x0
 from latentdiff.diffusion.schedule import Schedule, make_schedule
-from latentdiff.nn import DenoiserConfig
+from latentdiff.nn import ExternalModel
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
@@ -27,7 +28,7 @@ from latentdiff.pipeline.components import denoiser_config
 from latentdiff.pipeline.conditioner import Labels
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
-from latentdiff.train.batch import CHUNK, autocast, data_key, draw_levels
+from latentdiff.train.batch import autocast, chunk_of, data_key, draw_levels
 from latentdiff.train.brightness import save_brightness
 from latentdiff.train.choices import resolved
 from latentdiff.train.conditioning import conditioning_of
@@ -36,6 +37,7 @@ from latentdiff.viz.images import class_columns, image_grid, save_image
 
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels
 DROP_RESOLUTION = 2**20
+SHOWN = 64  # samples in a grid
 
 
 class LevelTables(NamedTuple):
@@ -46,14 +48,15 @@ class LevelTables(NamedTuple):
     to_x0: Tensor  # [T + 1, 2]: p, q of x_0 = p x_t + q out
 
     @classmethod
-    def of(cls, options: TrainDenoiser, schedule: Schedule, device: torch.device) -> LevelTables:
-        """The tables of the prediction type and the loss weighting of the options."""
-        diffusion = options.diffusion()
+    def of(
+        cls, diffusion: DiffusionConfig, weighting: Weighting, schedule: Schedule, device: torch.device
+    ) -> LevelTables:
+        """The tables of the prediction type of a process and of a loss weighting."""
         prediction, sigma_data = diffusion.prediction, diffusion.sigma_data
         alpha, sigma = schedule.alpha[1:], schedule.sigma[1:]
         noising = torch.stack([alpha, sigma, *target(prediction, alpha, sigma, sigma_data=sigma_data)], 1)
         recover = torch.stack(to_x0(prediction, alpha, sigma, sigma_data=sigma_data), 1)
-        weights = level_weights(schedule, prediction, options.weighting, sigma_data=sigma_data)
+        weights = level_weights(schedule, prediction, weighting, sigma_data=sigma_data)
         zeros = noising.new_zeros(1, 4)
         found = (torch.cat([zeros, noising]), weights, torch.cat([zeros[:, :2], recover]))
         return cls(*(table.float().to(device) for table in found))
@@ -74,12 +77,14 @@ class DenoiserTask:
         network: nn.Module,
         device: torch.device,
         tokenizer: TextTokenizer | None = None,
+        diffusion: DiffusionConfig | None = None,
     ) -> None:
         self.options = options = resolved(options, codec)
         self.network, self.device = network, device
         self.data, self.codec, self.tokenizer = data, codec.to(device), tokenizer
         config = denoiser_config(network)
-        assert isinstance(config, DenoiserConfig)
+        # another library's network of classes has no null class
+        self._dropout = 0.0 if isinstance(network, ExternalModel) else options.label_dropout
         self.num_classes = config.num_classes
         self.size, self.batch = len(data.train), options.batch or config.batch
         self.default_steps = config.steps
@@ -89,9 +94,9 @@ class DenoiserTask:
         self._train, self._val = (
             conditioning_of(split, self.num_classes, tokenizer, device) for split in (data.train, data.val)
         )
-        self.diffusion = options.diffusion()
+        self.diffusion = diffusion or options.diffusion()
         self.schedule = make_schedule(self.diffusion.schedule)
-        self._tables = LevelTables.of(options, self.schedule, device)
+        self._tables = LevelTables.of(self.diffusion, options.weighting, self.schedule, device)
         self._bound: VariationalBound | None = None
         if options.variance == "learned":
             self._bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
@@ -107,7 +112,7 @@ class DenoiserTask:
             return None
         found = self._train[indices]
         draws = integers("drop_label", positions, seed=self.options.seed, choices=DROP_RESOLUTION)
-        dropped = draws < self.options.label_dropout * DROP_RESOLUTION
+        dropped = draws < self._dropout * DROP_RESOLUTION
         mask = dropped.view(-1, *[1] * (found.ndim - 1))
         return torch.where(mask, self._train.null, found).to(self.device)
 
@@ -150,9 +155,9 @@ class DenoiserTask:
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
         """The loss on the validation split: the modes' latents, fixed noise, levels spread over 1..T."""
-        total, n = 0.0, len(self.data.val)
-        for first in range(0, n, CHUNK):
-            rows = torch.arange(first, min(first + CHUNK, n))
+        total, n, chunk = 0.0, len(self.data.val), chunk_of(network)
+        for first in range(0, n, chunk):
+            rows = torch.arange(first, min(first + chunk, n))
             x0 = self.latents.val_batch(rows)
             t = 1 + (rows * self.schedule.T // n).to(self.device)
             key = Key.of(first, len(rows), device=self.device).at("train")
@@ -176,15 +181,18 @@ class DenoiserTask:
         )
 
     def save_samples(self, network: nn.Module, path: Path) -> None:
-        """64 samples (DDIM, 25 steps): of the classes in turn, or of captions of the validation images."""
-        pipeline, val = self.pipeline(network), self.data.val
-        labels: Labels = [k % self.num_classes for k in range(64)] if self.num_classes else None
+        """64 samples (DDIM, 25 steps): of the classes in turn, or of captions of the validation images.
+
+        Of large pictures of another library's network fewer.
+        """
+        pipeline, val, shown = self.pipeline(network), self.data.val, min(SHOWN, chunk_of(network))
+        labels: Labels = [k % self.num_classes for k in range(shown)] if self.num_classes else None
         if self.tokenizer is not None and val.captions:
-            chosen = representative(None, len(val), 64).tolist()
-            labels = [val.captions[chosen[k % len(chosen)]] for k in range(64)]
+            chosen = representative(None, len(val), shown).tolist()
+            labels = [val.captions[chosen[k % len(chosen)]] for k in range(shown)]
         steps = min(25, self.schedule.T)
-        images = pipeline.sample(64, sampler="ddim", steps=steps, label=labels, seed=0)
-        save_image(image_grid(images, columns=class_columns(64, self.num_classes)), path)
+        images = pipeline.sample(shown, sampler="ddim", steps=steps, label=labels, seed=0)
+        save_image(image_grid(images, columns=class_columns(shown, self.num_classes)), path)
 
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         return {}

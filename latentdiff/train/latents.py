@@ -16,7 +16,7 @@ from latentdiff.data.types import ImageData, ImageSplit, TrainData
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import Codec, StatisticsAccumulator, VAECodec
-from latentdiff.train.batch import CHUNK, AugmentedImages
+from latentdiff.train.batch import AugmentedImages, chunk_of
 from latentdiff.train.latent_dataset import EncodedData
 
 MEASURED = 2000  # images whose latents are normalized, by which all are
@@ -29,7 +29,7 @@ def normalized_for(codec: VAECodec, split: ImageSplit, device: torch.device) -> 
     accumulator = StatisticsAccumulator(codec.latent_shape[0])
     chosen = torch.linspace(0, len(split) - 1, min(len(split), MEASURED)).long()
     vae = codec.vae.to(device)
-    for indices in chosen.split(CHUNK):
+    for indices in chosen.split(chunk_of(vae)):
         accumulator.add(vae.encode(to_float(split.images[indices].to(device))))
     return VAECodec(vae, accumulator.result())
 
@@ -87,7 +87,7 @@ class ImageLatents:
         parts = [
             codec.vae.encode(self._images.to_device(chunk.flip(3) if mirrored else chunk))
             for mirrored in ((False, True) if augment else (False,))
-            for chunk in images.split(CHUNK)
+            for chunk in images.split(chunk_of(codec.vae))
         ]
         return Posterior(torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts]))
 

@@ -77,10 +77,9 @@ def load_state(
     progress, mine = load_train_state(checkpoint), network.state_dict()
     where = f"{checkpoint.folder}/{TENSORS}"
     shapes: Mapping[str, torch.Size] = {name: value.shape for name, value in mine.items()}
-    moments = {
-        f"{n}.{key}": p.shape for n, p in network.named_parameters() for key in ("exp_avg", "exp_avg_sq")
-    }
-    moments |= {f"{n}.step": torch.Size() for n, _ in network.named_parameters()}
+    trained = {name: p.shape for name, p in network.named_parameters() if p.requires_grad}
+    moments = {f"{n}.{key}": shape for n, shape in trained.items() for key in ("exp_avg", "exp_avg_sq")}
+    moments |= {f"{n}.step": torch.Size() for n in trained}
     tensors = checkpoint.tensors(
         TENSORS, limit=bytes_of([*shapes.values(), *shapes.values(), *moments.values()])
     )

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from latentdiff.config.training import TrainVAE
 from latentdiff.data.classes import representative
 from latentdiff.data.types import ImageData, ImageSplit
+from latentdiff.errors import InputError
 from latentdiff.metrics.features import (
     PerceptualNetwork,
     default_features,
@@ -22,16 +23,15 @@ from latentdiff.metrics.features import (
     perceptual_loss,
     perceptual_network,
 )
-from latentdiff.nn import VAE, Posterior, VAEConfig
+from latentdiff.nn import Autoencoder, Posterior
 from latentdiff.nn.discriminator import PatchDiscriminator
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import INDEX, Writer
-from latentdiff.pipeline.checkpoint.index import model_index
 from latentdiff.pipeline.codec import ACTIVE, LatentStatistics, StatisticsAccumulator
-from latentdiff.pipeline.components import save_vae
+from latentdiff.pipeline.components import index_of, renormalize, save_vae
 from latentdiff.train.adversarial import AdversarialVAE, adversarial_losses
-from latentdiff.train.batch import CHUNK, AugmentedImages, autocast, data_key
+from latentdiff.train.batch import AugmentedImages, autocast, chunk_of, data_key
 from latentdiff.train.brightness import save_brightness
 from latentdiff.viz.images import pair_grid, save_image
 
@@ -62,20 +62,10 @@ def _perceptual(options: TrainVAE, data: ImageData, device: torch.device) -> Per
     return Perceptual(weight, network)
 
 
-def batch_default(config: VAEConfig) -> int:
-    """Images of a step: fewer, and so more steps, where edges and colours are learned (docs/quality.md)."""
-    return 32 if config.upsampling == "checkerboard-free" else 128
-
-
-def beta_default(config: VAEConfig) -> float:
-    """Weight of the KL term: smaller for a grid, whose posterior would blur it (docs/quality.md)."""
-    return 0.5 if len(config.latent) == 1 else 0.05
-
-
-def _vae(network: nn.Module) -> VAE:
-    """The VAE of a task's network, or of the average of it."""
+def _vae(network: nn.Module) -> Autoencoder:
+    """The autoencoder of a task's network, or of the average of it."""
     vae = network.vae if isinstance(network, AdversarialVAE) else network
-    assert isinstance(vae, VAE)
+    assert isinstance(vae, Autoencoder)
     return vae
 
 
@@ -93,26 +83,41 @@ class VAETask:
     """Trains ``network`` on the images of ``data``; see :class:`latentdiff.train.task.Task`."""
 
     kind = "vae"
-    lr_default, default_steps = 2e-3, 3000
+    default_steps = 3000
     betas = (0.9, 0.99)
 
     network: nn.Module
 
-    def __init__(self, options: TrainVAE, data: ImageData, network: VAE, device: torch.device) -> None:
+    def __init__(
+        self,
+        options: TrainVAE,
+        data: ImageData,
+        network: Autoencoder,
+        device: torch.device,
+        statistics: LatentStatistics | None = None,
+    ) -> None:
+        if options.loss == "bce" and not network.has_logits:
+            raise InputError("`loss`: bce needs a decoder of logits, expected mse or l1 for this autoencoder")
         self.options, self.network, self.vae, self.device = options, network, network, device
         if options.adversarial:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(options.seed)
                 discriminator = PatchDiscriminator(network.config.image[0])
             self.network = AdversarialVAE(network, discriminator)
-        self.batch = options.batch or batch_default(network.config)
-        self.beta = options.beta if options.beta is not None else beta_default(network.config)
-        self.peak_lr = options.lr or self.lr_default
+        self.batch, self.peak_lr = options.batch or network.config.batch, options.lr or network.config.peak_lr
+        self._weight = network.config.beta if options.beta is None else options.beta
+        self._frozen = options.train == "decoder"
+        if self._frozen:
+            for parameter in network.encoder_parameters():
+                parameter.requires_grad_(False)
+        self._has_kl = network.variational and not self._frozen
+        # of an encoder that stays as it is: denoisers go on reading its latents as they are used to
+        self._kept = statistics if self._frozen else None
         self.images = AugmentedImages.of(data.train, options, options, device)
         self.val = data.val
         self.size = len(data.train)
         self.index = {"data": data.name, "classes": list(data.classes) if data.classes else None}
-        self._statistics: LatentStatistics | None = None
+        self._statistics = self._kept
         self._perceptual = _perceptual(options, data, device)
 
     @property
@@ -124,7 +129,10 @@ class VAETask:
         self.images.split.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """(reconstruction + beta KL) / pixels + weight x perceptual distance; beta rises over the warm-up."""
+        """(reconstruction + beta KL) / pixels + weight x perceptual distance; beta rises over the warm-up.
+
+        Without the KL divergence where the encoder is frozen or has no variance.
+        """
         x = self.images.batch(positions, indices)
         noise = (
             data_key(positions, seed=self.options.seed, device=self.device)
@@ -132,31 +140,34 @@ class VAETask:
             .normal(self.vae.config.latent)
         )
         with autocast(self.options, self.device):
-            posterior = self.vae.encode(x)
-            logits = self.vae.decode_logits(posterior.sample(noise))
-        reconstruction, kl = self._reconstruction(logits.float(), x).mean(), posterior.kl().mean()
-        beta = self.beta * min(1.0, (step + 1) / max(1, self.options.beta_warmup))
-        loss = (reconstruction + beta * kl) / x[0].numel()
-        parts = {"reconstruction": reconstruction, "kl": kl}
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
+                posterior = self.vae.encode(x)
+            raw = self.vae.decode_raw(self._latents(self.vae, posterior, noise)).float()
+        reconstruction = self._reconstruction(raw, x).mean()
+        total, parts = reconstruction, {"reconstruction": reconstruction}
+        if self._has_kl:
+            parts["kl"] = posterior.kl().mean()
+            total = total + self._beta(step) * parts["kl"]
+        loss = total / x[0].numel()
         if self._perceptual is not None:
-            distance = self._distance(self._perceptual.network, positions, logits.float(), x)
+            distance = self._distance(self._perceptual.network, positions, self.vae.pixels(raw), x)
             loss, parts["perceptual"] = loss + self._perceptual.weight * distance, distance
         if isinstance(self.network, AdversarialVAE):
             start = step >= self.options.adversarial_start
             chosen = (positions % 2 == 0).to(self.device) & start  # half of the images: half of the cost
-            term, others = self._adversarial(self.network.discriminator, chosen, logits.float(), x)
+            term, others = self._adversarial(self.network.discriminator, chosen, self.vae.pixels(raw), x)
             loss, parts = loss + self.options.adversarial * term, parts | others
         return loss, parts
 
     def _adversarial(
-        self, discriminator: PatchDiscriminator, chosen: Tensor, logits: Tensor, x: Tensor
+        self, discriminator: PatchDiscriminator, chosen: Tensor, images: Tensor, x: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The terms of autoencoder and discriminator from the ``chosen`` images; their parts for the log."""
         if not bool(chosen.any()):  # every process needs a gradient of every weight
             zero = torch.stack([0 * weight.sum() for weight in discriminator.parameters()]).sum()
             return zero, {"generator": zero, "discriminator": zero}
         with autocast(self.options, self.device):
-            found = adversarial_losses(discriminator, x[chosen], torch.tanh(logits[chosen] / 2))
+            found = adversarial_losses(discriminator, x[chosen], images[chosen])
         # AdamW normalizes gradients, so the weight does not slow the discriminator down: it keeps its
         # gradients from deciding at which norm the autoencoder's are clipped
         share = 2 * chosen.double().mean().float()  # 1, but for a part of a batch with one image more or less
@@ -166,58 +177,70 @@ class VAETask:
             "discriminator": share * found.discriminator.detach(),
         }
 
-    def _distance(self, network: PerceptualNetwork, positions: Tensor, logits: Tensor, x: Tensor) -> Tensor:
+    def _beta(self, step: int) -> float:
+        return self._weight * min(1.0, (step + 1) / max(1, self.options.beta_warmup))
+
+    def _latents(self, network: Autoencoder, posterior: Posterior, noise: Tensor) -> Tensor:
+        """Samples of the posterior, or its mode where it has no variance."""
+        return posterior.sample(noise) if network.variational else posterior.mode()
+
+    def _distance(self, network: PerceptualNetwork, positions: Tensor, images: Tensor, x: Tensor) -> Tensor:
         """The mean perceptual distance, from every n-th image: at a share of the cost."""
         every = self.options.perceptual_every
         chosen = (positions % every == 0).to(self.device)
         if not bool(chosen.any()):
             return x.new_zeros(())
         with autocast(self.options, self.device):
-            distance = perceptual_loss(network, torch.tanh(logits[chosen] / 2), x[chosen])
+            distance = perceptual_loss(network, images[chosen], x[chosen])
         return every * distance.sum() / len(x)
 
-    def _reconstruction(self, logits: Tensor, x: Tensor) -> Tensor:
+    def _reconstruction(self, raw: Tensor, x: Tensor) -> Tensor:
         """The error of each image, summed over pixels, [B]."""
         if self.options.loss == "bce":
-            return F.binary_cross_entropy_with_logits(logits, (x + 1) / 2, reduction="none").flatten(1).sum(1)
-        error = torch.tanh(logits / 2) - x
+            return F.binary_cross_entropy_with_logits(raw, (x + 1) / 2, reduction="none").flatten(1).sum(1)
+        error = self.vae.pixels(raw) - x
         return (error.abs() if self.options.loss == "l1" else error.square()).flatten(1).sum(1)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Loss, KL and PSNR (dB, of the mode's reconstruction, mean over images) on the validation split."""
+        """Loss, KL (if it is in the loss) and PSNR (dB, of the mode's reconstruction), means over the
+        validation split.
+        """
         vae = _vae(network)
-        total = {"val_loss": 0.0, "val_kl": 0.0, "val_psnr": 0.0}
+        total = {"val_loss": 0.0, **({"val_kl": 0.0} if self._has_kl else {}), "val_psnr": 0.0}
         for first, x, posterior in self._posteriors(vae, self.val):
             noise = Key.of(first, len(x), device=self.device).at("posterior").normal(vae.config.latent)
-            logits = vae.decode_logits(posterior.sample(noise)).float()
-            error = self._reconstruction(logits, x)
-            kl = posterior.kl()
+            raw = vae.decode_raw(self._latents(vae, posterior, noise)).float()
+            error = self._reconstruction(raw, x)
+            if self._has_kl:
+                kl = posterior.kl()
+                error = error + self._weight * kl
+                total["val_kl"] += float(kl.double().sum())
             # of pixels in [0, 1]
             mse = ((vae.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
-            total["val_loss"] += float((error + self.beta * kl).double().sum()) / x[0].numel()
+            total["val_loss"] += float(error.double().sum()) / x[0].numel()
             if self._perceptual is not None:
-                total["val_loss"] += self._perceptual.weight * self._val_distance(first, logits, x)
-            total["val_kl"] += float(kl.double().sum())
+                total["val_loss"] += self._perceptual.weight * self._val_distance(first, vae.pixels(raw), x)
             total["val_psnr"] += float((-10 * torch.log10(mse.clamp_min(1e-10))).double().sum())
         return {name: value / len(self.val) for name, value in total.items()}
 
-    def _val_distance(self, first: int, logits: Tensor, x: Tensor) -> float:
+    def _val_distance(self, first: int, images: Tensor, x: Tensor) -> float:
         """Perceptual distances of a chunk, summed; as in training from every n-th image, n times."""
         assert self._perceptual is not None
         every = self.options.perceptual_every
         chosen = torch.arange(first, first + len(x), device=x.device) % every == 0
         if not bool(chosen.any()):
             return 0.0
-        copies = torch.tanh(logits[chosen] / 2)
-        return every * float(perceptual_loss(self._perceptual.network, copies, x[chosen]).double().sum())
+        distances = perceptual_loss(self._perceptual.network, images[chosen], x[chosen])
+        return every * float(distances.double().sum())
 
     def _posteriors(
-        self, vae: VAE, split: ImageSplit, ranks: Ranks = ALONE
+        self, vae: Autoencoder, split: ImageSplit, ranks: Ranks = ALONE
     ) -> Iterator[tuple[int, Tensor, Posterior]]:
         """(index of the first, images, posterior) in chunks over a split, which the processes share."""
-        for first in range(CHUNK * ranks.rank, len(split), CHUNK * ranks.count):
-            x = self.images.to_device(split.images[first : first + CHUNK])
+        chunk = chunk_of(vae)
+        for first in range(chunk * ranks.rank, len(split), chunk * ranks.count):
+            x = self.images.to_device(split.images[first : first + chunk])
             yield first, x, vae.encode(x)
 
     @torch.no_grad()
@@ -225,12 +248,14 @@ class VAETask:
         """Validation images of all classes and their reconstructions below them, in alternating rows."""
         vae = _vae(network)
         x = self.images.to_device(self.val.images[representative(self.val.labels, len(self.val), SHOWN)])
-        copies = vae.decode(vae.encode(x).mode())
+        copies = torch.cat([vae.decode(vae.encode(part).mode()) for part in x.split(chunk_of(vae))])
         save_image(pair_grid(x.cpu(), copies.cpu()), path)
 
     @torch.no_grad()
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
-        """Latent statistics (kept for :meth:`save`) and active units over the training set."""
+        """Latent statistics (for :meth:`save`, unless the encoder is frozen and has some) and active units
+        over the training set.
+        """
         vae = _vae(network)
         accumulator, units = StatisticsAccumulator(vae.config.latent[0]), math.prod(vae.config.latent)
         sums = torch.zeros(2, units, dtype=torch.float64)  # of every unit's mean and its square
@@ -240,20 +265,21 @@ class VAETask:
             sums += torch.stack([means.sum(0), means.square().sum(0)])
         every = torch.tensor(ranks.sums([*accumulator.values, *sums.flatten().tolist()]), dtype=torch.float64)
         of_channels, of_units = every.split([len(accumulator.values), 2 * units])
-        self._statistics = StatisticsAccumulator.of(of_channels.tolist()).result()
+        measured = StatisticsAccumulator.of(of_channels.tolist()).result()
+        self._statistics = self._kept or measured
         mean, square = of_units.view(2, units) / self.size
         active = int((square - mean.square() > ACTIVE).sum())
         return {
             "active_units": active,
             "latent_units": units,
             "collapsed": active == 0,
-            "latents_std": [round(value, 4) for value in self._statistics.std.tolist()],
+            "latents_std": [round(value, 4) for value in measured.std.tolist()],
         }
 
     def save(self, writer: Writer, network: nn.Module) -> None:
         vae = _vae(network)
+        if self._statistics is not None and not self._frozen:
+            renormalize(vae, self._statistics)
         save_vae(writer, vae, self._statistics)
         save_brightness(writer, self.images.split)
-        writer.json(
-            INDEX, {**model_index(vae=True, denoiser=None), **self.index, "image": list(vae.config.image)}
-        )
+        writer.json(INDEX, {**index_of(vae, None), **self.index, "image": list(vae.config.image)})

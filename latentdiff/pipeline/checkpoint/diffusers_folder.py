@@ -65,7 +65,7 @@ class DiffusersFolder(Checkpoint):
 
 
 def open_folder(folder: Path) -> DiffusersFolder | None:
-    """The folder of a diffusers pipeline or autoencoder as a checkpoint; None where it is neither.
+    """The folder of a diffusers pipeline, autoencoder or UNet2DModel as a checkpoint; None where it is none.
 
     InputError, one line, where it is one that has no counterpart here or lacks a file. Weights are not read
     yet.
@@ -94,27 +94,44 @@ def _pipeline(folder: Path, index: Mapping[str, Any]) -> DiffusersFolder:
         raise InputError(
             f"{where}: expected a scheduler of {', '.join(SCHEDULERS[:2])}, found {scheduler!r:.80}"
         )
-    facts = parse(UNetFacts, _settings(folder / "unet" / CONFIG), str(folder / "unet" / CONFIG))
-    paths = {
-        f"denoiser/{CONFIG}": folder / "unet" / CONFIG,
-        f"denoiser/{WEIGHTS}": _weights(folder / "unet"),
-        f"scheduler/{SCHEDULER_CONFIG}": _present(folder / "scheduler" / SCHEDULER_CONFIG),
-    }
-    entries = {"denoiser": UNET, "scheduler": [LIBRARY, scheduler[1]], "vae": [None, None]}
-    about = {
+    unet, process = _part(folder, "unet", CONFIG), _part(folder, "scheduler", SCHEDULER_CONFIG)
+    facts = parse(PictureUNetFacts, _settings(unet / CONFIG), str(unet / CONFIG))
+    paths = _unet_paths(unet) | {f"scheduler/{SCHEDULER_CONFIG}": _present(process / SCHEDULER_CONFIG)}
+    entries = _unet_entries(facts) | {"scheduler": [LIBRARY, scheduler[1]]}
+    return _view(folder, {"_class_name": name, **entries}, paths)
+
+
+def _part(folder: Path, name: str, file: str) -> Path:
+    """The folder of a part of a pipeline with its ``file``: those of early versions lie beside the index."""
+    beside = not (folder / name).is_dir() and (folder / file).is_file()
+    return folder if beside else folder / name
+
+
+def _unet_paths(folder: Path) -> dict[str, Path]:
+    return {f"denoiser/{CONFIG}": folder / CONFIG, f"denoiser/{WEIGHTS}": _weights(folder)}
+
+
+def _unet_entries(facts: UNetFacts) -> dict[str, Any]:
+    return {
+        "denoiser": UNET,
+        "scheduler": [None, None],
+        "vae": [None, None],
         "classes": [str(k) for k in range(facts.num_class_embeds or 0)],
         "image": list(facts.shape),
         "data": "",
     }
-    return _view(folder, {"_class_name": name, **entries, **about}, paths)
 
 
 def _alone(folder: Path, name: str) -> DiffusersFolder:
-    """An autoencoder without a pipeline."""
+    """An autoencoder without a pipeline, or a UNet2DModel, with the scheduler of the pipeline around it."""
     if name == UNET[1]:
-        raise InputError(
-            f"{folder}: a {name} without a scheduler; expected the folder of its pipeline, with {INDEX}"
-        )
+        facts = parse(UNetFacts, _settings(folder / CONFIG), str(folder / CONFIG))
+        paths, entries = _unet_paths(folder), _unet_entries(facts)
+        around = folder.resolve().parent / "scheduler" / SCHEDULER_CONFIG
+        if folder.resolve().name == "unet" and around.is_file():
+            paths[f"scheduler/{SCHEDULER_CONFIG}"] = around
+            entries["scheduler"] = [LIBRARY, str(_settings(around).get("_class_name"))]
+        return _view(folder, {"_class_name": name, **entries}, paths)
     if name not in AUTOENCODERS:
         raise InputError(
             f"{folder / CONFIG}: expected {' or '.join(AUTOENCODERS)} of diffusers, found class {name!r:.60}"
@@ -182,10 +199,10 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 class UNetFacts(Facts):
-    """Of a UNet2DModel on images, conditioned on the timestep and perhaps a class."""
+    """Of a UNet2DModel on pictures or latents, conditioned on the timestep and perhaps a class."""
 
     sample_size: Side | tuple[Side, Side]
-    in_channels: PictureChannels = 3
+    in_channels: Channels = 3
     out_channels: int = 3
     time_embedding_type: Literal["positional", "learned"] = "positional"
     down_block_types: Names | None = None
@@ -212,6 +229,12 @@ class UNetFacts(Facts):
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the pictures."""
         return self.in_channels, *_sides(self.sample_size)
+
+
+class PictureUNetFacts(UNetFacts):
+    """Of a UNet2DModel on pictures."""
+
+    in_channels: PictureChannels = 3
 
 
 class VAEFacts(Facts):

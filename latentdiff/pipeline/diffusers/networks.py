@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import diffusers
@@ -42,6 +42,8 @@ CLASSES: dict[str, Any] = {
     "AutoencoderKL": diffusers.AutoencoderKL,
     "AutoencoderTiny": diffusers.AutoencoderTiny,
 }
+ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Layers of attention in files before diffusers 0.13, and today."""
 Out = TypeVar("Out")
 
 
@@ -69,6 +71,11 @@ class DiffusersAutoencoder(ExternalModel, Autoencoder):
 
     config: ForeignVAEConfig
 
+    @property
+    def variational(self) -> bool:
+        """True of an AutoencoderKL."""
+        return not isinstance(self.inner, diffusers.AutoencoderTiny)
+
     def __init__(self, inner: nn.Module, origin: Origin, config: ForeignVAEConfig) -> None:
         super().__init__(inner, origin)
         self.config = config
@@ -83,11 +90,25 @@ class DiffusersAutoencoder(ExternalModel, Autoencoder):
         return Posterior(answer.mean.float(), answer.logvar.float().clamp(LOGVAR_MIN, LOGVAR_MAX))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images [B, C, H, W] of latents. ValueError for shapes."""
+        """Images [B, C, H, W] of latents, clipped to [-1, 1]. ValueError for shapes."""
+        return self.decode_raw(z).clamp(-1, 1)
+
+    def decode_raw(self, z: Tensor) -> Tensor:
+        """Images [B, C, H, W] of latents, not clipped: beyond [-1, 1] they have a gradient, too."""
         if z.shape[1:] != self.config.latent:
             raise ValueError(f"z: expected shape {['B', *self.config.latent]}, got {list(z.shape)}")
         out: Tensor = self.inner.decode(z.to(self.inner.dtype), return_dict=False)[0]
-        return out.float().clamp(-1, 1)
+        return out.float()
+
+    def pixels(self, raw: Tensor) -> Tensor:
+        """The images themselves."""
+        return raw
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the encoder, and of the convolution that an AutoencoderKL may have behind it."""
+        for name in ("encoder", "quant_conv"):
+            if isinstance(part := getattr(self.inner, name, None), nn.Module):
+                yield from part.parameters()
 
 
 def read_unet(checkpoint: Checkpoint, folder: str) -> DiffusersUNet:
@@ -163,12 +184,22 @@ def _filled(checkpoint: Checkpoint, folder: str, values: Mapping[str, Any], blan
     """The network with its weights, float32 on the CPU; the global generator is left as it was."""
     name = f"{folder}/{WEIGHTS}"
     shapes = {key: value.shape for key, value in blank.state_dict().items()}
-    tensors = checkpoint.tensors(name, limit=bytes_of(shapes.values()))
+    tensors = _renamed(checkpoint.tensors(name, limit=bytes_of(shapes.values())), shapes)
     check_tensors(tensors, shapes, str(checkpoint.path(name)))
     with torch.random.fork_rng(devices=[]):
         network = _constructed(values)
     network.load_state_dict(tensors)
     return network.eval()
+
+
+def _renamed(tensors: dict[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of files before diffusers 0.13 under the names of today, as diffusers reads them too."""
+    for old, new in ATTENTION_NAMES.items():
+        for name in [name for name in tensors if f".{old}." in name and name not in expected]:
+            today = name.replace(f".{old}.", f".{new}.")
+            if today in expected and today not in tensors:
+                tensors[today] = tensors.pop(name)
+    return tensors
 
 
 def attempted(make: Callable[[], Out], where: str) -> Out:

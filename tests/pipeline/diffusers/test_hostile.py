@@ -218,14 +218,6 @@ def test_an_uneven_autoencoder_is_refused(cli: Callable, tiny_folder: Path, tmp_
         ("sample --run kl -n 1", ("holds a VAE but no denoiser",)),
         ("sample --run unet -n 1", ("a UNet2DModel without a scheduler", "model_index.json")),
         ("train-denoiser --vae pipeline --data DATA --steps 1", ("is a pixel model without a VAE",)),
-        (
-            "train-vae --init-from kl --data DATA --steps 1 --latent 2x4x4",
-            ("its autoencoder is of diffusers",),
-        ),
-        (
-            "train-denoiser --pixel --init-from pipeline --data DATA --steps 1",
-            ("unknown class 'UNet2DModel'",),
-        ),
         ("train-denoiser --resume pipeline --data DATA", ("has no training/state.json",)),
         ("train-denoiser --vae three --data DATA --steps 1", ("for images of 3 channels", "--channels 3")),
         ("edit --run pipeline -n 1", ("does not say which data it was trained on; expected --input",)),

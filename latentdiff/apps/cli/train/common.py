@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import click
 import torch
 import yaml
+from torch import nn
 
 from latentdiff.apps.cli.shared.find import place_of
 from latentdiff.apps.cli.shared.options import build, given
@@ -31,6 +32,7 @@ from latentdiff.config.loop import BUDGETS, LoopOptions, RunOptions
 from latentdiff.data import Dataset, ImageData, TrainData, is_streamed, load_dataset, stream_dataset
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
+from latentdiff.nn import ExternalModel
 from latentdiff.parallel.device import resolve_device
 from latentdiff.parallel.processes import Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
@@ -217,6 +219,13 @@ def _check_read(data: ImageData, options: DataOptions) -> None:
         )
 
 
+def refuse_given(names: Iterable[str], source: Checkpoint, why: str) -> None:
+    """A usage error for the first of the options ``names`` that was given beside --init-from."""
+    if (chosen := given(names)) and (name := sorted(chosen)[0]):
+        flag = name.replace("_", "-")
+        raise click.UsageError(f"--{flag}: {why} --init-from {source.folder}; leave it out")
+
+
 def finish(
     training: Training[O],
     task: Task,
@@ -240,6 +249,9 @@ def finish(
     outcome = _trained(training, task, data, shard=shard)
     lines = measured(outcome.metrics) if outcome.metrics else {}
     lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
+    if isinstance(task.network, ExternalModel):
+        place = json.dumps(str(outcome.checkpoint / task.kind))
+        lines["in diffusers"] = f"{task.network.origin.name}.from_pretrained({place})"
     if following is not None:
         lines["next"] = f"{following} {shlex.quote(str(outcome.run))}"
     values = {
@@ -281,9 +293,9 @@ def _plan(training: Training[O], task: Task, data: TrainData) -> dict[str, Any]:
             "report": data.report.as_dict(),
         },
         "network": {
-            "class": type(task.network).__name__,
             "parameters": sum(p.numel() for p in task.network.parameters()),
-            **config_of(task.network).model_dump(mode="json"),
+            "trained": sum(p.numel() for p in task.network.parameters() if p.requires_grad),
+            **_described(task.network),
         },
         "batch": task.batch,
         "peak_lr": task.peak_lr,
@@ -291,6 +303,13 @@ def _plan(training: Training[O], task: Task, data: TrainData) -> dict[str, Any]:
         "device": str(training.device),
         "options": training.options.model_dump(mode="json"),
     }
+
+
+def _described(network: nn.Module) -> dict[str, Any]:
+    """The class of a network and its numbers."""
+    if isinstance(network, ExternalModel):
+        return {"class": network.origin.name, **network.config.model_dump(mode="json")}
+    return {"class": type(network).__name__, **config_of(network).model_dump(mode="json")}
 
 
 def _trained(training: Training[O], task: Task, data: TrainData, *, shard: bool) -> TrainResult:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,12 +16,22 @@ from latentdiff.apps.cli.shared.options import (
     command_line_wins,
     dry_run_option,
     flags,
+    given,
     options_of,
 )
 from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainVAE
+from latentdiff.errors import InputError
 
+if TYPE_CHECKING:
+    from latentdiff.apps.cli.train.common import Training
+    from latentdiff.data.types import ImageData
+    from latentdiff.nn import Autoencoder
+    from latentdiff.pipeline.checkpoint.folder import Checkpoint
+    from latentdiff.pipeline.codec import LatentStatistics
+
+NETWORK = ("latent", "preset", "width", "depth")  # options of the network that is built without --init-from
 PLANNED = (  # in the context: the VAE of a dry run, for the dry run of the denoiser that follows
     "latentdiff.vae"
 )
@@ -46,36 +57,17 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
 
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.apps.cli.train import common
-    from latentdiff.errors import InputError
-    from latentdiff.nn import VAE
-    from latentdiff.nn import build as build_network
-    from latentdiff.nn.base_config import cross
-    from latentdiff.pipeline.checkpoint.folder import INDEX
-    from latentdiff.pipeline.checkpoint.index import of_diffusers
-    from latentdiff.pipeline.components import load_vae
-    from latentdiff.train.build import vae_config_of
     from latentdiff.train.vae import VAETask
 
     training = common.begin("vae", options, place)
-    options = training.options
-    data = common.read_training_images(options, training.data, stream=options.stream)
-    # what a size and a preset stand for may have changed since the run began
-    resumed = training.resume and load_vae(training.resume)[0].config
-    config = resumed or vae_config_of(options, data)
-    if options.latent is None and len(config.latent) == 3:
-        fewer = math.prod(config.image) / math.prod(config.latent)
-        note(f"latent {cross(*config.latent)}: {fewer:.0f} times fewer numbers than pixels; --latent chooses")
-    network: VAE = build_network(config, seed=options.seed)
+    if training.options.train == "decoder" and training.first is None and training.resume is None:
+        raise click.UsageError("--train decoder: needs an encoder that is trained, give --init-from")
+    data = common.read_training_images(training.options, training.data, stream=training.options.stream)
+    network, statistics = _network(training, data)
     if (source := training.first) is not None:
-        if of_diffusers(source.json(INDEX), "vae"):
-            raise InputError(
-                f"--init-from {source.folder}: its autoencoder is of diffusers, expected one of this package"
-            )
-        first, _ = load_vae(source)
-        if first.config != config:
-            raise InputError(f"--init-from {source.folder}: its VAE is {_differences(first.config, config)}")
-        network.load_state_dict(first.state_dict())
-    task = VAETask(options, data, network, training.device)
+        training = replace(training, options=_settled(training.options, network, source))
+    options = training.options
+    task = VAETask(options, data, network, training.device, statistics)
     context = click.get_current_context()
     context.meta[PLANNED] = network
     if options.perceptual is None and task.perceptual_fingerprint is not None:
@@ -85,6 +77,8 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
         )
 
     def measured(found: Mapping[str, float]) -> dict[str, str]:
+        if "val_kl" not in found:
+            return {"validation": f"PSNR {found['val_psnr']:.2f} dB"}
         collapsed = "yes: no unit carries information; lower --beta" if found["collapsed"] else "no"
         return {
             "validation": f"PSNR {found['val_psnr']:.2f} dB, KL {found['val_kl']:.1f} nats",
@@ -95,6 +89,69 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     # by `latentdiff train` the denoiser's training follows anyway
     following = _following(options) if context.info_name == command.name else None
     return common.finish(training, task, data, measured, following, dry_run=dry_run, as_json=as_json)
+
+
+def _network(training: Training[TrainVAE], data: ImageData) -> tuple[Autoencoder, LatentStatistics | None]:
+    """The autoencoder of the options, or that of the run to resume or start from with its statistics."""
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.nn import build as build_network
+    from latentdiff.nn.base_config import cross
+    from latentdiff.pipeline.checkpoint.folder import INDEX
+    from latentdiff.pipeline.checkpoint.index import has_vae, of_diffusers
+    from latentdiff.pipeline.components import diffusers_for, load_autoencoder
+    from latentdiff.train.build import vae_config_of
+
+    options, source = training.options, training.resume or training.first
+    if source is None:
+        config = vae_config_of(options, data)
+        if options.latent is None and len(config.latent) == 3:
+            fewer = math.prod(config.image) / math.prod(config.latent)
+            note(
+                f"latent {cross(*config.latent)}: {fewer:.0f} times fewer numbers than pixels; --latent"
+                " chooses"
+            )
+        return build_network(config, seed=options.seed), None
+    index = source.json(INDEX)
+    if not has_vae(source, index):
+        found = (index.get("denoiser") or index.get("restorer") or ["", "other files"])[1]
+        raise InputError(f"--init-from {source.folder}: expected an autoencoder, found {found}")
+    if of_diffusers(index, "vae"):
+        foreign: tuple[Autoencoder, LatentStatistics] = diffusers_for(source).read_autoencoder(
+            source, "vae", data.shape
+        )
+        return foreign
+    network, statistics = load_autoencoder(source, index, data.shape)
+    if training.resume is None:
+        expected = vae_config_of(options, data) if given(NETWORK) else network.config
+        expected = expected.model_copy(update={"image": data.shape})
+        if network.config != expected:
+            found_in = _differences(network.config, expected)
+            raise InputError(f"--init-from {source.folder}: its VAE is {found_in}")
+    return network, statistics
+
+
+def _settled(options: TrainVAE, network: Autoencoder, source: Checkpoint) -> TrainVAE:
+    """The options of a training that starts from another model, with the defaults for that; notes on what it
+    leaves out or measures anew.
+
+    A usage error for options that would have no effect.
+    """
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.apps.cli.train.common import refuse_given
+    from latentdiff.nn import ForeignVAEConfig
+
+    config, kl = network.config, ("beta", "beta_warmup")
+    if isinstance(config, ForeignVAEConfig):
+        refuse_given(NETWORK, source, "the network is that of")
+    if options.train == "decoder":
+        refuse_given(kl, source, "there is no KL term with --train decoder, the encoder stays that of")
+        note("the encoder and the normalisation of its latents stay as they are; the loss has no KL term")
+        return options
+    if not network.variational:
+        refuse_given(kl, source, "there is no KL term without a variance, as in")
+        note("an AutoencoderTiny has no variance: the loss has no KL term")
+    note("the encoder is trained, too: the normalisation of its latents is measured anew at the end")
+    return options
 
 
 def _following(options: TrainVAE) -> str:
