@@ -15,7 +15,6 @@ are made (count 0: none). ``batch`` only bounds memory: networks get images in f
 from latentdiff.config.evaluation import PARTS
 from latentdiff.evaluate.alignment import AlignmentScores
 from latentdiff.evaluate.bound import Bits, bits_per_dimension
-from latentdiff.evaluate.cache import FeatureCache, cache_folder
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
 from latentdiff.evaluate.images import (
     ClassScore,
@@ -51,6 +50,7 @@ from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.score_figures import save_figures
 from latentdiff.evaluate.settings import EvaluationSettings, MetricNetworks
 from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
+from latentdiff.metrics.features.cache import FeatureCache, cache_folder
 from latentdiff.metrics.features.pixels import as_pixels
 
 __all__ = [

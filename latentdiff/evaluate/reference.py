@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from latentdiff.data import ImageSet
-from latentdiff.evaluate.cache import FeatureCache
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.metrics.features import FeatureNetwork, Features, extract
+from latentdiff.metrics.features.cache import FeatureCache
 from latentdiff.metrics.frechet import Moments, moments
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latentdiff.config.recipe import Recipe
-from latentdiff.viz.images import Pixels, text_chunks, write_whole
+from latentdiff.files.writing import write_whole
+from latentdiff.viz.images import Pixels, text_chunks
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis

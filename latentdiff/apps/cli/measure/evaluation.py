@@ -25,8 +25,9 @@ from latentdiff.data.resize import Fit
 from latentdiff.errors import InputError
 from latentdiff.evaluate.score_figures import save_sets_figure
 from latentdiff.files.untrusted import read_json
+from latentdiff.files.writing import write_whole
 from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
-from latentdiff.metrics.names import PERCEPTUAL_NAMES, default_features
+from latentdiff.metrics.names import FEATURE_SIZE, PERCEPTUAL_NAMES, SIZED, default_features, sized_name
 from latentdiff.nn import Autoencoder
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
@@ -34,7 +35,6 @@ from latentdiff.pipeline.checkpoint.index import holds_vae_alone
 from latentdiff.pipeline.components import load_autoencoder
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
 from latentdiff.viz.image_folder import remove_written
-from latentdiff.viz.images import write_whole
 
 RESULT = "evaluation.json"
 FLATTERED = (
@@ -262,6 +262,16 @@ def _networks(
     """The networks of the options, or those that suit the images, named on stderr if chosen here."""
     name = values["features"] or default_features(shape, classes)
     other = values["perceptual"] or (name if name in PERCEPTUAL_NAMES else None)
+    size = values["feature_size"]
+    if size is not None and not {name, other} & SIZED.keys():
+        raise InputError(f"`feature_size` is for the network {' or '.join(SIZED)}, got {name} and {other}")
+
+    def side(network: str) -> int | None:
+        return (size or FEATURE_SIZE) if network in SIZED else None
+
+    def shown(network: str) -> str:
+        pixels = side(network)
+        return network if pixels is None else sized_name(network, pixels)
 
     def weights(key: str) -> Path | None:
         return None if values[key] is None else Path(values[key])
@@ -271,14 +281,15 @@ def _networks(
             why = (
                 "28x28 grey images are taken for digits" if name == "mnist" else "features of natural images"
             )
-            note(f"feature network: {name} ({why}); --features chooses")
-        return feature_network(name, weights=weights("feature_weights"), device=device)
+            note(f"feature network: {shown(name)} ({why}); --features chooses")
+        return feature_network(name, weights=weights("feature_weights"), side=side(name), device=device)
 
     def load_perceptual() -> PerceptualNetwork | None:
         if other is None:
             note(f"no perceptual distance: {name} has none; --perceptual-network chooses one")
             return None
-        return perceptual_network(other, weights=weights("perceptual_weights"), device=device)
+        found = weights("perceptual_weights")
+        return perceptual_network(other, weights=found, side=side(other), device=device)
 
     cache = None
     if values["cache"]:

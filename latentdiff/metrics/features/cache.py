@@ -18,8 +18,8 @@ from latentdiff.files import paths
 from latentdiff.files import tensors as tensor_files
 from latentdiff.files.lock import locked
 from latentdiff.files.untrusted import SPARE, read_bytes, read_json
-from latentdiff.metrics.features import FeatureNetwork, Features
-from latentdiff.viz.images import write_whole
+from latentdiff.files.writing import write_whole
+from latentdiff.metrics.features.network import FeatureNetwork, Features
 
 FORMAT = 1  # raise it when what is stored, or how features are computed, changes
 DTYPES = {"values": torch.float64, "predictions": torch.int64, "confidence": torch.float64}
