@@ -14,11 +14,11 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import ImageSet
 from latentdiff.data.classes import ClassBalance
 from latentdiff.diffusion.losses import Weighting
-from latentdiff.evaluate.images import network_labels
 from latentdiff.evaluate.interval_score import Resampling
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork
 from latentdiff.metrics.features.cache import FeatureCache
+from latentdiff.metrics.features.network import network_labels
 from latentdiff.parallel.processes import ALONE, Ranks
 
 
