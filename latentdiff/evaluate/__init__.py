@@ -15,6 +15,7 @@ are made (count 0: none). ``batch`` only bounds memory: networks get images in f
 from latentdiff.config.evaluation import PARTS
 from latentdiff.evaluate.alignment import AlignmentScores
 from latentdiff.evaluate.bound import Bits, bits_per_dimension
+from latentdiff.evaluate.classes import ClassAgreement, ClassShare, class_classifier, score_classes
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
 from latentdiff.evaluate.images import (
     ClassScore,
@@ -57,7 +58,9 @@ __all__ = [
     "PARTS",
     "AlignmentScores",
     "Bits",
+    "ClassAgreement",
     "ClassScore",
+    "ClassShare",
     "DenoiserScores",
     "Encoded",
     "EvaluationSettings",
@@ -80,6 +83,7 @@ __all__ = [
     "as_pixels",
     "bits_per_dimension",
     "cache_folder",
+    "class_classifier",
     "draw_samples",
     "encode_all",
     "evaluate_denoiser",
@@ -94,6 +98,7 @@ __all__ = [
     "random_subset",
     "reconstruct_from",
     "save_figures",
+    "score_classes",
     "score_denoiser",
     "score_features",
     "score_images",
