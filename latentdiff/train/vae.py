@@ -72,6 +72,7 @@ class VAETask:
     """Trains ``network`` on the images of ``data``; see :class:`latentdiff.train.task.Task`."""
 
     kind = "vae"
+    quick = None
     batch_default, lr_default, default_steps = 128, 2e-3, 3000
     betas = (0.9, 0.99)
 

@@ -226,7 +226,7 @@ def test_shares_are_of_zeros_and_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "q", "n", "m"), [(0.4, 0.8, 200, 300), (0.1, 0.25, 60, 60), (0.97, 0.99, 100, 80)]
+    ("p", "q", "n", "m"), [(0.4, 0.8, 200, 300), (0.1, 0.25, 60, 60), (0.9, 0.8, 150, 120)]
 )
 def test_ratios_of_shares_cover(p: float, q: float, n: int, m: int) -> None:
     generator = torch.Generator().manual_seed(0)
