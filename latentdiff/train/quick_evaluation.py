@@ -20,7 +20,7 @@ from latentdiff.metrics.features import FeatureNetwork, Features, default_featur
 from latentdiff.metrics.features.cache import FeatureCache, cache_folder
 from latentdiff.metrics.features.network import network_labels
 from latentdiff.metrics.mmd import kernel_distance
-from latentdiff.metrics.names import FEATURE_SIZE, SIZED, kernel_name
+from latentdiff.metrics.names import FEATURE_SIZE, SIZED, kernel_name, sized_name
 
 MOST_TRAIN = 2000  # training images that the classifier is fitted to
 MOST_REAL = 1000  # validation images that samples are compared with
@@ -105,17 +105,25 @@ class QuickEvaluation:
         values = self._scores(self._network, self._real, grid)
         self._cost = time.monotonic() - ready
         values["quick_seconds"] = round(time.monotonic() - begun, 3)
-        return QuickScores(values, describe(values, self._network.name))
+        return QuickScores(values, self.describe(values))
+
+    def describe(self, values: Mapping[str, float]) -> str:
+        """The scores in a line for people, with the name of the feature network."""
+        name = default_features(self._data.shape, self._data.classes)
+        network = sized_name(name, FEATURE_SIZE) if name in SIZED else name
+        text = f"{kernel_name(network)} x 1000 {1000 * values['quick_kd']:.4g}"
+        if "quick_accuracy" in values:
+            shares = values["quick_accuracy"], values["quick_real_accuracy"]
+            text += ", class accuracy {:.0%} (real images {:.0%})".format(*shares)
+        return f"{text}; {values['quick_samples']:.0f} samples in {values['quick_seconds']:.1f} s"
 
     def _scores(self, network: FeatureNetwork, real: _RealImages, grid: GridSamples) -> dict[str, float]:
         images = grid.images[: self.n]
         if len(images) < self.n:
             images = torch.cat([images, grid.draw(len(images), self.n - len(images))])
         found = extract(network, images)
-        values = {
-            "quick_samples": float(self.n),
-            "quick_kd": kernel_distance(found.values, real.features.values),
-        }
+        distance = kernel_distance(found.values, real.features.values)
+        values = {"quick_samples": float(self.n), "quick_kd": distance}
         if real.accuracy is not None:
             wanted = torch.arange(self.n) % self._data.num_classes
             values["quick_accuracy"] = _accuracy(network, self._data, found, wanted, real.classifier)
@@ -132,24 +140,13 @@ class QuickEvaluation:
 
     def _left_out(self, expected: float, seconds: float) -> QuickScores:
         return self._once(
-            f"quick evaluation left out: it takes {expected:.1f} s or more, {max(seconds, 0):.1f} s are allowed"
-            " (`quick_share`)"
+            f"quick evaluation left out: it takes {expected:.1f} s or more, `quick_share` allows"
+            f" {max(seconds, 0):.1f} s"
         )
 
     def _once(self, text: str) -> QuickScores:
         given, self._reason_given = self._reason_given, True
         return NOTHING if given else QuickScores({}, text)
-
-
-def describe(values: Mapping[str, float], network: str) -> str:
-    """The scores in a line for people, with the name of the feature network."""
-    text = f"{kernel_name(network)} x 1000 {1000 * values['quick_kd']:.4g}"
-    if "quick_accuracy" in values:
-        text += (
-            f", class accuracy {values['quick_accuracy']:.0%} (real images"
-            f" {values['quick_real_accuracy']:.0%})"
-        )
-    return f"{text}; {values['quick_samples']:.0f} samples, {values['quick_seconds']:.1f} s"
 
 
 def _network(data: ImageData, device: torch.device) -> FeatureNetwork:
