@@ -24,6 +24,7 @@ from latentdiff.metrics.names import FEATURE_SIZE, SIZED, kernel_name, sized_nam
 
 MOST_TRAIN = 2000  # training images that the classifier is fitted to
 MOST_REAL = 1000  # validation images that samples are compared with
+LOADING = 1.0  # seconds to load a feature network, about
 TIMED = 16  # images whose features say how long those of the others take
 
 
@@ -87,7 +88,7 @@ class QuickEvaluation:
         begun = time.monotonic()
         seconds = (self._share * planned - spent) / (1 if last else 2)
         more = grid.seconds * max(0, self.n - len(grid.images)) / len(grid.images)
-        expected = max(more, self._cost)
+        expected = max(more, self._cost) + (LOADING if self._network is None else 0)
         if expected > seconds:
             return self._left_out(expected, seconds)
         try:
