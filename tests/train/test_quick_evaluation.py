@@ -79,15 +79,17 @@ def scores_of(images: Tensor, first: int = 16) -> dict[str, float]:
 
 def test_classes_and_distances_are_those_of_the_samples() -> None:
     good = scores_of(shades(30, 3).images)
-    assert good["quick_accuracy"] == good["quick_real_accuracy"] == 1 and abs(good["quick_kd"]) < 0.02
+    assert good["quick_accuracy"] == good["quick_real_accuracy"] == 1 and abs(good["quick_kd"]) < 0.06
     swapped = scores_of(shades(31, 3).images[1:])
-    assert swapped["quick_accuracy"] == 0 and abs(swapped["quick_kd"]) < 0.02
+    assert swapped["quick_accuracy"] == 0 and abs(swapped["quick_kd"]) < 0.06
     dark = scores_of(shades(60, 3).images[::2])
-    assert dark["quick_accuracy"] == 0.5 and dark["quick_kd"] > 10 * abs(good["quick_kd"])
+    assert dark["quick_accuracy"] == 0.5 and dark["quick_kd"] > 4 * abs(good["quick_kd"])
 
 
-def test_copies_of_the_validation_images_are_nearer_than_new_images() -> None:
-    assert scores_of(SHADES.val.images)["quick_kd"] < scores_of(shades(30, 3).images)["quick_kd"]
+def test_the_validation_images_themselves_are_not_further_than_zero() -> None:
+    grid = grid_of(SHADES.val.images, len(SHADES.val))
+    values = quick(len(SHADES.val)).measure(grid, planned=1e9, spent=0, last=True).values
+    assert -0.1 < values["quick_kd"] <= 0
 
 
 def test_shuffled_labels_give_chance() -> None:
