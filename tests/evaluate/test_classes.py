@@ -4,19 +4,43 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_scores import CPU, QUICK, bright, network, noise
 from torch import Tensor
 
 from latentdiff import evaluate
 from latentdiff.apps.cli.measure.scores import _agreement as agreement_table
 from latentdiff.data import ImageSet
-from latentdiff.evaluate import FeatureCache, MetricNetworks, Reference
+from latentdiff.evaluate import FeatureCache, MetricNetworks, Reference, Resampling
 from latentdiff.evaluate.classes import agreement_of
 from latentdiff.evaluate.neighbors import neighbor_examples
 from latentdiff.metrics.features import FeatureNetwork, extract
 
+CPU, QUICK = torch.device("cpu"), Resampling(40)
 NAMES = ("north", "east", "south", "west")
 LABELS = torch.arange(120) % 4
+
+
+def noise(n: int, *, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8, generator=generator)
+
+
+def bright(labels: Tensor, *, seed: int = 0) -> Tensor:
+    """Images whose quarter ``label`` is the brightest."""
+    images = noise(len(labels), seed=seed) // 4
+    for k, label in enumerate(labels.tolist()):
+        y, x = divmod(label, 2)
+        images[k, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4] += 150
+    return images
+
+
+def network(classes: int = 9) -> FeatureNetwork:
+    """Features: the means of the four quarters."""
+
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        quarters = images.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((1, 4, 5)).flatten(1) / 255
+        return quarters, 40 * quarters
+
+    return FeatureNetwork("quarters", "0" * 64, 4, classes, CPU, run)
 
 
 class Counting:
@@ -34,7 +58,7 @@ class Counting:
 
 
 def real(labels: Tensor, *, seed: int) -> Reference:
-    return Reference.from_images(bright(labels, seed=seed), network(classes=9), data_labels=labels)
+    return Reference.from_images(bright(labels, seed=seed), network(), data_labels=labels)
 
 
 def agreement(guess_of: Tensor, wanted: Tensor | None) -> evaluate.ClassAgreement:
@@ -42,7 +66,7 @@ def agreement(guess_of: Tensor, wanted: Tensor | None) -> evaluate.ClassAgreemen
     train, test = real(LABELS, seed=1), real(LABELS[:80], seed=2)
     classifier = evaluate.class_classifier(train, NAMES)
     assert classifier is not None and test.data_labels is not None
-    samples = extract(network(classes=9), bright(guess_of, seed=3))
+    samples = extract(network(), bright(guess_of, seed=3))
     sides = test.features, test.data_labels
     return evaluate.score_classes(classifier, samples, wanted, *sides, NAMES, resampling=QUICK)
 
@@ -75,7 +99,7 @@ def test_a_class_that_real_images_never_show_has_no_ratio() -> None:
     found = agreement_of(guess, labels, guess, labels, NAMES[:3], network="n", train_n=3, resampling=QUICK)
     assert [row.relative is None for row in found.by_class] == [False, False, True]
     plain = agreement_of(
-        guess, labels, guess, labels, NAMES[:3], network="n", train_n=3, resampling=evaluate.Resampling(0)
+        guess, labels, guess, labels, NAMES[:3], network="n", train_n=3, resampling=Resampling(0)
     )
     assert plain.relative is not None and plain.relative.value == 1 and plain.relative.low is None
 
