@@ -25,6 +25,7 @@ from latentdiff.metrics.names import FEATURE_SIZE, SIZED, kernel_name, sized_nam
 MOST_TRAIN = 2000  # training images that the classifier is fitted to
 MOST_REAL = 1000  # validation images that samples are compared with
 LOADING = 1.0  # seconds to load a feature network, about
+SILENT = 60.0  # seconds of a training below which none is expected, and nothing said
 TIMED = 16  # images whose features say how long those of the others take
 
 
@@ -90,14 +91,14 @@ class QuickEvaluation:
         more = grid.seconds * max(0, self.n - len(grid.images)) / len(grid.images)
         expected = max(more, self._cost) + (LOADING if self._network is None else 0)
         if expected > seconds:
-            return self._left_out(expected, seconds)
+            return self._left_out(expected, seconds, planned)
         try:
             if self._network is None:
                 self._network = _network(self._data, self._device)
             if self._real is None:
                 expected += self._seconds_of_features(self._network, grid.images)
                 if expected > seconds:
-                    return self._left_out(expected, seconds)
+                    return self._left_out(expected, seconds, planned)
                 self._real = _real_images(self._data, self._network, by_class=self._by_class)
         except InputError as error:  # the extra package is missing, or an image cannot be read
             self._cost = float("inf")
@@ -139,7 +140,9 @@ class QuickEvaluation:
         real = min(MOST_REAL, len(self._data.val)) + self._by_class * min(MOST_TRAIN, len(self._data.train))
         return rate * (self.n + real)
 
-    def _left_out(self, expected: float, seconds: float) -> QuickScores:
+    def _left_out(self, expected: float, seconds: float, planned: float) -> QuickScores:
+        if planned < SILENT:
+            return NOTHING
         return self._once(
             f"quick evaluation left out: it takes {expected:.1f} s or more, `quick_share` allows"
             f" {max(seconds, 0):.1f} s"
