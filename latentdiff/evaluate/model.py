@@ -19,7 +19,7 @@ from latentdiff.evaluate.classes import ClassAgreement, class_classifier, score_
 from latentdiff.evaluate.denoiser import DenoiserScores, score_denoiser
 from latentdiff.evaluate.examples import ImageGrid, sample_examples, vae_examples
 from latentdiff.evaluate.images import SampleScores, score_features
-from latentdiff.evaluate.interval_score import IF_KNOWN, Scores
+from latentdiff.evaluate.interval_score import Scores
 from latentdiff.evaluate.metric_table import NEIGHBORS
 from latentdiff.evaluate.neighbors import NeighborScores, find_neighbors, neighbor_examples, score_neighbors
 from latentdiff.evaluate.reconstruct import (
@@ -47,7 +47,7 @@ class SamplingScores(SampleScores):
     """
 
     floor: SampleScores | None
-    agreement: ClassAgreement | None = field(default=None, metadata=IF_KNOWN)
+    agreement: ClassAgreement | None = None
     neighbors: NeighborScores | None
     settings: Sampling
     class_balance: ClassBalance | None
