@@ -15,7 +15,13 @@ are made (count 0: none). ``batch`` only bounds memory: networks get images in f
 from latentdiff.config.evaluation import PARTS
 from latentdiff.evaluate.alignment import AlignmentScores
 from latentdiff.evaluate.bound import Bits, bits_per_dimension
-from latentdiff.evaluate.classes import ClassAgreement, ClassShare, class_classifier, score_classes
+from latentdiff.evaluate.classes import (
+    ClassAgreement,
+    ClassShare,
+    class_classifier,
+    score_classes,
+    score_set_classes,
+)
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
 from latentdiff.evaluate.images import (
     ClassScore,
@@ -105,6 +111,7 @@ __all__ = [
     "score_neighbors",
     "score_pairs",
     "score_reconstruction",
+    "score_set_classes",
     "score_vae",
     "shared",
     "size_warnings",

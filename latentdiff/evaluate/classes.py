@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,7 +46,8 @@ class ClassAgreement(Scores):
 
     ``accuracy``: share of samples assigned to the class that was requested, None for samples without
     classes; ``real_accuracy``: that of real images and their labels; ``relative``: the former over the
-    latter, 1 where samples are told apart as well as photos.
+    latter, 1 where samples are told apart as well as photos. ``held_out``: the real images are those of the
+    fit, each by the fit to the others.
     """
 
     network: str
@@ -57,6 +58,7 @@ class ClassAgreement(Scores):
     real_accuracy: Score
     relative: Score | None
     by_class: tuple[ClassShare, ...]
+    held_out: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,6 +114,38 @@ def score_classes(
         train_n=len(classifier.held_out),
         resampling=resampling,
     )
+
+
+def score_set_classes(
+    samples: Features,
+    labels: Tensor | None,
+    reference: Reference,
+    classes: Sequence[str],
+    *,
+    cache: FeatureCache | None = None,
+    resampling: Resampling | None = None,
+) -> ClassAgreement | None:
+    """Compare the classes of images with those of a ``reference`` that the classifier is fitted to, each of
+    whose images is measured by the fit to the others; None where there is no classifier.
+
+    ``labels`` int64 [n] in the numbering of ``classes``, those of the reference, or None.
+    """
+    if len(reference) > MOST_FITTED:
+        reference = reference.take(random_subset(len(reference), MOST_FITTED, seed=0))
+    classifier = class_classifier(reference, classes, cache=cache)
+    if classifier is None or reference.data_labels is None:
+        return None
+    found = agreement_of(
+        classifier.predict(samples.values),
+        labels,
+        classifier.held_out,
+        reference.data_labels,
+        classes,
+        network=samples.network,
+        train_n=len(reference),
+        resampling=resampling,
+    )
+    return replace(found, held_out=True)
 
 
 def agreement_of(

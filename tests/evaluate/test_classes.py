@@ -94,6 +94,17 @@ def test_samples_without_classes_still_show_which_are_missing() -> None:
     assert rows.row_count == 5 and "20" not in rows.columns[1]._cells and "fitted to 120" in str(rows.title)
 
 
+def test_sets_are_compared_by_the_fit_to_the_reference_without_the_image() -> None:
+    reference = real(LABELS, seed=1)
+    samples = extract(network(), bright(LABELS[:40], seed=3))
+    found = evaluate.score_set_classes(samples, LABELS[:40], reference, NAMES, resampling=QUICK)
+    assert found is not None and found.accuracy is not None and found.held_out
+    assert found.accuracy.value == found.real_accuracy.value == 1 and found.train_n == found.real_n == 120
+    assert "each of which is measured by the fit to the others" in str(agreement_table(found).title)
+    plain = Reference.from_images(bright(LABELS), network())
+    assert evaluate.score_set_classes(samples, None, plain, NAMES) is None
+
+
 def test_a_class_that_real_images_never_show_has_no_ratio() -> None:
     guess, labels = torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2])
     found = agreement_of(guess, labels, guess, labels, NAMES[:3], network="n", train_n=3, resampling=QUICK)

@@ -26,7 +26,13 @@ from latentdiff.errors import InputError
 from latentdiff.evaluate.score_figures import save_sets_figure
 from latentdiff.files.untrusted import read_json
 from latentdiff.files.writing import write_whole
-from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
+from latentdiff.metrics.features import (
+    FeatureNetwork,
+    PerceptualNetwork,
+    extract,
+    feature_network,
+    perceptual_network,
+)
 from latentdiff.metrics.names import FEATURE_SIZE, PERCEPTUAL_NAMES, SIZED, default_features, sized_name
 from latentdiff.nn import Autoencoder
 from latentdiff.parallel.device import resolve_device
@@ -116,17 +122,18 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     settings = evaluate.EvaluationSettings(batch=values["batch"], stage=SamplingBar)
     reference = networks.reference(other, settings)
     labels = networks.network_labels(mine.labels, mine.classes)
-    if mine.labels is not None and labels is None:
-        note(f"no class accuracy: the classes of {mine.name} are not those of {networks.network.name}")
     with SamplingBar("features of the images") as bar:
-        scores = evaluate.score_images(
-            mine.images,
-            reference,
-            labels=labels,
-            resampling=resampling,
-            batch=settings.batch,
-            progress=bar.update,
+        features = extract(networks.network, mine.images, batch=settings.batch, progress=bar.update)
+    scores = evaluate.score_features(features, reference, labels=labels, resampling=resampling)
+    agreement = None
+    if reference.labels is None and len(other.classes) > 1:
+        wanted = _labels_among(mine, other.classes)
+        agreement = evaluate.score_set_classes(
+            features, wanted, reference, other.classes, cache=networks.cache, resampling=resampling
         )
+    if mine.labels is not None and labels is None and (agreement is None or agreement.accuracy is None):
+        names = f"{networks.network.name} or of {other.name}"
+        note(f"no class accuracy: the classes of {mine.name} are not those of {names}")
     pairs = None
     if values["paired"]:
         pairs = evaluate.score_pairs(
@@ -142,12 +149,23 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     return _write(
         values,
         f"{mine.name} against {other.name}",
-        answer | {"pairs": None if pairs is None else pairs.as_dict()},
-        sets_tables(scores, pairs, networks.network.class_names or classes),
+        answer
+        | {
+            "agreement": None if agreement is None else agreement.as_dict(),
+            "pairs": None if pairs is None else pairs.as_dict(),
+        },
+        sets_tables(scores, pairs, networks.network.class_names or classes, agreement),
         evaluate.size_warnings(scores) + _kinds(mine, other, paired=values["paired"]),
         [figure],
         as_json=as_json,
     )
+
+
+def _labels_among(images: ImageSet, classes: tuple[str, ...]) -> torch.Tensor | None:
+    """The labels int64 [N] of the images in the numbering of ``classes``; None where theirs are others."""
+    if images.labels is None or not images.classes or not set(images.classes) <= set(classes):
+        return None
+    return torch.tensor([classes.index(name) for name in images.classes])[images.labels]
 
 
 def _kinds(mine: ImageSet, other: ImageSet, *, paired: bool) -> tuple[str, ...]:

@@ -62,11 +62,18 @@ def model_tables(scores: ModelScores, classes: Sequence[str]) -> list[Table]:
     return tables
 
 
-def sets_tables(scores: SampleScores, pairs: PairScores | None, classes: Sequence[str]) -> list[Table]:
+def sets_tables(
+    scores: SampleScores,
+    pairs: PairScores | None,
+    classes: Sequence[str],
+    agreement: ClassAgreement | None = None,
+) -> list[Table]:
     """The tables of two sets of images."""
     table = _table(f"{scores.n} images against {scores.reference.n} of {scores.reference.name}", "value")
     _add_metrics(table, metric_table.SET_METRICS, scores, network=scores.features.name)
     tables = [table, *_per_class(scores, classes)]
+    if agreement is not None:
+        tables.append(_agreement(agreement))
     if pairs is not None:
         tables.append(_table(f"{pairs.n} pairs{_left_out(pairs)}", "mean"))
         _add_metrics(tables[-1], metric_table.PAIR_METRICS, pairs)
@@ -185,10 +192,10 @@ def _histogram(scores: SampleScores, floor: SampleScores | None) -> Table:
 
 def _agreement(scores: ClassAgreement) -> Table:
     """A row for each class and one for all, of samples beside real images."""
-    title = (
-        f"classes by a linear classifier of {scores.network}, fitted to {scores.train_n} training images and"
-        f" measured on {scores.real_n} others"
-    )
+    fitted = f"{scores.train_n} training images and measured on {scores.real_n} others"
+    if scores.held_out:
+        fitted = f"{scores.train_n} real images, each of which is measured by the fit to the others"
+    title = f"classes by a linear classifier of {scores.network}, fitted to {fitted}"
     heads = ("accuracy of samples", "of real images", "relative to real", "predicted of samples", "of real")
     table = _table(title, *heads)
     for each in scores.by_class:
