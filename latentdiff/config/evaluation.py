@@ -46,7 +46,7 @@ class EvaluationOptions(Config):
     feature_size: int | None = setting(
         None,
         "pixels a side of the images as efficientnet-lite0 sees them, a multiple of 32; part of the name of"
-        " every figure (default: 96; 224: as it was trained, seven times as long)",
+        " every figure (default: 96; 224: as it was trained, five times as long or more)",
         ge=64,
         le=512,
         multiple_of=32,
