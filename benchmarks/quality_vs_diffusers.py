@@ -39,9 +39,9 @@ from latentdiff.config.base import Config
 from latentdiff.data import Dataset, load_dataset, to_float, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.evaluate import Reference, Resampling, random_subset, score_images
-from latentdiff.evaluate.images import network_labels
 from latentdiff.files.system import processor_name
 from latentdiff.metrics.features import feature_network
+from latentdiff.metrics.features.network import network_labels
 from latentdiff.metrics.names import NAMES, NEEDS_WEIGHTS
 from latentdiff.viz.figures import save_panels
 from latentdiff.viz.images import class_columns, image_grid, save_npz

@@ -43,6 +43,14 @@ class EvaluationOptions(Config):
         le=1_000_000,
         advanced=True,
     )
+    feature_size: int | None = setting(
+        None,
+        "pixels a side of the images as efficientnet-lite0 sees them, a multiple of 32; part of the name of"
+        " every figure (default: 96; 224: as it was trained, five times as long or more)",
+        ge=64,
+        le=512,
+        multiple_of=32,
+    )
     feature_weights: str | None = setting(
         None,
         "weights (.safetensors) of a feature network that brings none (default: its own)",

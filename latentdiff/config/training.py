@@ -319,8 +319,28 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         advanced=True,
     )
 
+    quick_samples: int = setting(
+        200,
+        "samples of the quick evaluation, which writes their kernel distance and class accuracy to log.jsonl"
+        " and loss.png with every sample grid; 2 or more, 0 turns it off",
+        ge=0,
+        le=100_000,
+        group="Run",
+        advanced=True,
+    )
+    quick_share: float = setting(
+        0.03,
+        "most of the training's time that quick evaluations take; those beyond are left out",
+        ge=0,
+        le=1,
+        group="Run",
+        advanced=True,
+    )
+
     @model_validator(mode="after")
     def _diffusion_is_valid(self) -> Self:
+        if self.quick_samples == 1:
+            raise ValueError("`quick_samples` must be 0 or at least 2, got 1")
         self.diffusion()
         if self.pixel and self.vae is not None:
             raise ValueError(f"`pixel` works without a VAE, got `vae` {self.vae}")

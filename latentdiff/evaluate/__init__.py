@@ -15,7 +15,13 @@ are made (count 0: none). ``batch`` only bounds memory: networks get images in f
 from latentdiff.config.evaluation import PARTS
 from latentdiff.evaluate.alignment import AlignmentScores
 from latentdiff.evaluate.bound import Bits, bits_per_dimension
-from latentdiff.evaluate.cache import FeatureCache, cache_folder
+from latentdiff.evaluate.classes import (
+    ClassAgreement,
+    ClassShare,
+    class_classifier,
+    score_classes,
+    score_set_classes,
+)
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
 from latentdiff.evaluate.images import (
     ClassScore,
@@ -51,13 +57,16 @@ from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.score_figures import save_figures
 from latentdiff.evaluate.settings import EvaluationSettings, MetricNetworks
 from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
+from latentdiff.metrics.features.cache import FeatureCache, cache_folder
 from latentdiff.metrics.features.pixels import as_pixels
 
 __all__ = [
     "PARTS",
     "AlignmentScores",
     "Bits",
+    "ClassAgreement",
     "ClassScore",
+    "ClassShare",
     "DenoiserScores",
     "Encoded",
     "EvaluationSettings",
@@ -80,6 +89,7 @@ __all__ = [
     "as_pixels",
     "bits_per_dimension",
     "cache_folder",
+    "class_classifier",
     "draw_samples",
     "encode_all",
     "evaluate_denoiser",
@@ -94,12 +104,14 @@ __all__ = [
     "random_subset",
     "reconstruct_from",
     "save_figures",
+    "score_classes",
     "score_denoiser",
     "score_features",
     "score_images",
     "score_neighbors",
     "score_pairs",
     "score_reconstruction",
+    "score_set_classes",
     "score_vae",
     "shared",
     "size_warnings",

@@ -13,14 +13,19 @@ from latentdiff.metrics.pairs import mse
 from latentdiff.viz.images import class_columns
 
 ACROSS = 12  # images in a strip
+CLOSEST = 10  # samples beside their nearest training images
 GRID = 100  # samples in the grid
 
 
 class Strips(NamedTuple):
-    """Images uint8 [n, C, H, W] side by side, each strip beside its label, below one ``title``."""
+    """Images uint8 [n, C, H, W] side by side, each strip beside its label, below one ``title``.
+
+    ``captions``: of the columns, below the strips.
+    """
 
     title: str
     strips: tuple[tuple[str, Tensor], ...]
+    captions: tuple[str, ...] = ()
 
 
 class ImageGrid(NamedTuple):
@@ -53,26 +58,3 @@ def sample_examples(images: Tensor, labels: Tensor | None) -> ImageGrid:
         if each >= first // len(found) // 2:  # else a rare class would leave a few rows
             return ImageGrid(images[torch.stack([rows[:each] for rows in found], 1).flatten()], columns)
     return ImageGrid(images[:first], None)
-
-
-def neighbor_examples(
-    samples: Tensor, train: Tensor, distance: Tensor, by_feature: Tensor, by_pixel: Tensor
-) -> tuple[Strips, ...]:
-    """Samples above their nearest training images: those with the smallest ``distance`` [n], and the first
-    ones. ``by_feature``, ``by_pixel`` int64 [n]: rows of ``train``.
-    """
-    chosen = {
-        "samples closest to a training image": distance.argsort(stable=True)[:ACROSS],
-        "the first samples": torch.arange(min(len(distance), ACROSS)),
-    }
-    return tuple(
-        Strips(
-            title,
-            (
-                ("sample", samples[rows]),
-                ("nearest in\nfeatures", train[by_feature[rows]]),
-                ("nearest in\npixels", train[by_pixel[rows]]),
-            ),
-        )
-        for title, rows in chosen.items()
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from latentdiff.evaluate.interval_score import (
 )
 from latentdiff.evaluate.metric_table import NEIGHBORS, FeatureSets, ImagePairs, MetricScores
 from latentdiff.evaluate.reference import Reference
-from latentdiff.metrics.features import FeatureNetwork, Features, PerceptualNetwork, extract
+from latentdiff.metrics.features import Features, PerceptualNetwork, extract
 
 HISTOGRAM_CLASSES = 100  # networks of more classes, as ImageNet's, get no histogram
 
@@ -41,21 +40,6 @@ class ClassScore(Scores):
     real: int
     accuracy: Score
     fd: Score | None
-
-
-def network_labels(network: FeatureNetwork, labels: Tensor | None, names: Sequence[str]) -> Tensor | None:
-    """Labels int64 [N] of classes ``names`` in the numbering of a network; None for other classes.
-
-    By name where the network's classes have names, so that folders 3 and 7 are digits 3 and 7; else numbers
-    are as they are where there are as many classes.
-    """
-    if labels is None or len(names) < 1:
-        return None
-    if not network.class_names:
-        return labels if len(names) == network.classes > 1 else None
-    if not set(names) <= set(network.class_names):
-        return None
-    return torch.tensor([network.class_names.index(name) for name in names], dtype=torch.int64)[labels]
 
 
 def class_table(

@@ -15,12 +15,13 @@ from latentdiff.data import Dataset, split_of
 from latentdiff.data.classes import ClassBalance
 from latentdiff.errors import InputError
 from latentdiff.evaluate.alignment import AlignmentScores, evaluate_alignment, is_scene_model
+from latentdiff.evaluate.classes import ClassAgreement, class_classifier, score_classes
 from latentdiff.evaluate.denoiser import DenoiserScores, score_denoiser
-from latentdiff.evaluate.examples import ImageGrid, neighbor_examples, sample_examples, vae_examples
+from latentdiff.evaluate.examples import ImageGrid, sample_examples, vae_examples
 from latentdiff.evaluate.images import SampleScores, score_features
 from latentdiff.evaluate.interval_score import Scores
 from latentdiff.evaluate.metric_table import NEIGHBORS
-from latentdiff.evaluate.neighbors import NeighborScores, find_neighbors, score_neighbors
+from latentdiff.evaluate.neighbors import NeighborScores, find_neighbors, neighbor_examples, score_neighbors
 from latentdiff.evaluate.reconstruct import (
     ReconstructionScores,
     default_levels,
@@ -32,6 +33,7 @@ from latentdiff.evaluate.sampling import draw_features
 from latentdiff.evaluate.settings import EvaluationSettings, MetricNetworks
 from latentdiff.evaluate.vae import VAEScores, encode_all, score_vae
 from latentdiff.metrics.features import Features
+from latentdiff.metrics.names import default_features
 from latentdiff.nn import Autoencoder
 from latentdiff.pipeline.codec import VAECodec
 from latentdiff.pipeline.pipeline import Pipeline
@@ -40,10 +42,12 @@ from latentdiff.pipeline.pipeline import Pipeline
 @dataclass(frozen=True, kw_only=True)
 class SamplingScores(SampleScores):
     """Samples against the reference; ``floor``: as many real images against the same, the real baseline;
-    ``neighbors``: whether samples are copies.
+    ``agreement``: their classes, where the feature network does not know those; ``neighbors``: whether
+    samples are copies.
     """
 
     floor: SampleScores | None
+    agreement: ClassAgreement | None = None
     neighbors: NeighborScores | None
     settings: Sampling
     class_balance: ClassBalance | None
@@ -92,6 +96,8 @@ def evaluate_model(
         _check_guidance(model, data, settings)
     vae = model if isinstance(model, Autoencoder) else getattr(model.codec, "vae", None)
     found: dict[str, Any] = {}
+    if {"vae", "samples"} <= wanted:  # the VAE's images are among the reference of the samples
+        networks.reference(split_of(data, settings.split), settings)
     if "vae" in wanted and vae is not None:
         found["vae"] = evaluate_vae(vae, data, networks, settings)
     if isinstance(model, Pipeline):
@@ -122,14 +128,13 @@ def evaluate_vae(
     vae: Autoencoder, data: Dataset, networks: MetricNetworks, settings: EvaluationSettings
 ) -> VAEScores:
     """Score the VAE on a split, on at most as many images as there are samples."""
-    images = at_most(split_of(data, settings.split), settings.n, seed=settings.seed)
+    reference = networks.some_of(split_of(data, settings.split), settings)
     with settings.stage("reconstructions") as bar:
-        made = encode_all(vae, images.images, progress=bar.update)
-    reference = networks.reference(images, settings)
+        made = encode_all(vae, reference.images, progress=bar.update)
     with settings.stage("distances of the reconstructions") as bar:
         scores = score_vae(
             vae,
-            images.images,
+            reference.images,
             encoded=made,
             reference=reference,
             perceptual=networks.perceptual,
@@ -137,7 +142,7 @@ def evaluate_vae(
             batch=settings.batch,
             progress=bar.update,
         )
-    return replace(scores, examples=vae_examples(images.images, made.copies, images.labels))
+    return replace(scores, examples=vae_examples(reference.images, made.copies, reference.data_labels))
 
 
 def evaluate_samples(
@@ -159,6 +164,7 @@ def evaluate_samples(
     if not settings.ranks.first:
         return None
     reference = networks.reference(split, settings)
+    real = _real_images(data, networks, settings)
     with settings.stage("distances"):
         scores = score_features(
             features,
@@ -166,18 +172,47 @@ def evaluate_samples(
             labels=networks.network_labels(labels, pipeline.classes),
             resampling=settings.resampling,
         )
-        real = _real_images(data, networks, settings)
-        return SamplingScores(
-            **vars(scores),
-            floor=_real_baseline(real, reference, settings),
-            neighbors=_neighbors(images, features, real, reference, settings),
-            settings=pipeline.with_defaults(settings.sampling),
-            class_balance=balance if by_class else None,
-            seed=settings.seed,
-            seconds=seconds,
-            examples=sample_examples(images, labels),
-            class_names=networks.network.class_names,
-        )
+        floor = _real_baseline(real, reference, settings)
+    digits = default_features(data.shape, data.classes) == "mnist"  # mirrored, they are other signs
+    return SamplingScores(
+        **vars(scores),
+        floor=floor,
+        agreement=_agreement(pipeline, data, labels, features, (real, reference), networks, settings),
+        neighbors=_neighbors(images, features, real, reference, networks, settings, mirrored=not digits),
+        settings=pipeline.with_defaults(settings.sampling),
+        class_balance=balance if by_class else None,
+        seed=settings.seed,
+        seconds=seconds,
+        examples=sample_examples(images, labels),
+        class_names=networks.network.class_names,
+    )
+
+
+def _agreement(
+    pipeline: Pipeline,
+    data: Dataset,
+    labels: Tensor | None,
+    features: Features,
+    sides: tuple[Reference, Reference],
+    networks: MetricNetworks,
+    settings: EvaluationSettings,
+) -> ClassAgreement | None:
+    """The classes of samples by a classifier fitted to the training images; None where the feature network
+    knows the classes itself, and for data without.
+    """
+    train, real = reversed(sides) if settings.split == "train" else sides
+    names = data.classes or ()
+    if len(names) < 2 or real.data_labels is None or real.labels is not None:
+        return None
+    with settings.stage("classes"):
+        classifier = class_classifier(train, names, cache=networks.cache)
+    if classifier is None:
+        return None
+    wanted = None
+    if labels is not None and set(pipeline.classes) <= set(names):
+        wanted = torch.tensor([names.index(name) for name in pipeline.classes])[labels]
+    found = real.features, real.data_labels
+    return score_classes(classifier, features, wanted, *found, names, resampling=settings.resampling)
 
 
 def _real_images(data: Dataset, networks: MetricNetworks, settings: EvaluationSettings) -> Reference:
@@ -202,18 +237,33 @@ def _real_baseline(
 
 
 def _neighbors(
-    images: Tensor, features: Features, train: Reference, reference: Reference, settings: EvaluationSettings
+    images: Tensor,
+    features: Features,
+    train: Reference,
+    reference: Reference,
+    networks: MetricNetworks,
+    settings: EvaluationSettings,
+    *,
+    mirrored: bool,
 ) -> NeighborScores | None:
-    """Compare samples and the reference with the training images; None where those are the reference."""
+    """Compare samples and the reference with the training images, and with their mirror images; None where
+    those are the reference.
+    """
     if not settings.neighbors or settings.split == "train":
         return None
     first = torch.arange(min(settings.neighbors, len(images)))
     spread = random_subset(len(reference), settings.neighbors, seed=settings.seed)  # data may be sorted
-    mine = find_neighbors(images[first], features[first], train)
-    test = find_neighbors(reference.images[spread], reference.features[spread], train)
-    examples = neighbor_examples(
-        images, train.images, mine.feature_distance, mine.feature_index, mine.pixel_index
-    )
+    test_images = reference.images[spread]
+    turned: list[Features | None] = [None, None]
+    if mirrored:
+        turned = [
+            networks.mirrored(images[first], settings, name="samples", real=False),
+            networks.mirrored(test_images, settings, name="test images", real=True),
+        ]
+    with settings.stage("nearest training images"):
+        mine = find_neighbors(images[first], features[first], train, mirrored=turned[0])
+        test = find_neighbors(test_images, reference.features[spread], train, mirrored=turned[1])
+    examples = neighbor_examples(images, train.images, mine, test)
     return replace(score_neighbors(mine, test, resampling=settings.resampling), examples=examples)
 
 

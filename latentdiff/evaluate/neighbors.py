@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.evaluate.examples import Strips
+from latentdiff.evaluate.examples import CLOSEST, Strips
 from latentdiff.evaluate.interval_score import IF_KNOWN, Resampling, Score, Scores, share_score
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import Features
@@ -36,6 +38,7 @@ class NeighborScores(Scores):
 
     ``features``: Euclidean distances in the features of a network; ``pixels``: root mean squared
     differences of pixels in [0, 1]. ``identical`` counts samples whose pixels are those of a training image.
+    With ``mirrored`` copies a training image counts as its mirror image, too, where that is nearer.
     """
 
     n: int
@@ -44,13 +47,18 @@ class NeighborScores(Scores):
     features: Closeness
     pixels: Closeness
     identical: int
+    mirrored: bool = False
     quantile: float = QUANTILE
     examples: tuple[Strips, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """Distances float64 [n] to, and indices int64 [n] of, the nearest training images in both spaces."""
+    """Distances float64 [n] to, and indices int64 [n] of, the nearest training images in both spaces.
+
+    ``feature_mirrored``, ``pixel_mirrored`` bool [n]: where the mirror image is nearer than the image; None
+    where mirror images were not looked up.
+    """
 
     network: str
     train_n: int
@@ -58,22 +66,56 @@ class Neighbors:
     feature_index: Tensor
     pixel_distance: Tensor
     pixel_index: Tensor
+    feature_mirrored: Tensor | None = None
+    pixel_mirrored: Tensor | None = None
 
 
-def find_neighbors(images: Tensor, features: Features, train: Reference) -> Neighbors:
+def find_neighbors(
+    images: Tensor, features: Features, train: Reference, *, mirrored: Features | None = None
+) -> Neighbors:
     """The nearest training image of each of the images uint8 [n, C, H, W].
 
-    InputError for training images of another shape.
+    ``mirrored``: features of the images mirrored left to right. With them the mirror image of a training
+    image counts as well: that of the image is compared with the training image, which is the same in pixels
+    and nearly so in features. InputError for training images of another shape.
     """
     if images.shape[1:] != train.images.shape[1:]:
         found = f"{list(images.shape[1:])} and {list(train.images.shape[1:])}"
         raise InputError(f"neighbors are looked up among images of one shape, got {found}")
-    by_feature, feature_index = nearest(features.values, train.features.values)
-    by_pixel, pixel_index = nearest(images.flatten(1), train.images.flatten(1))  # widened block by block
-    rms = by_pixel[:, 0] / 255 / images[0].numel() ** 0.5
-    return Neighbors(
-        features.network, len(train), by_feature[:, 0], feature_index[:, 0], rms, pixel_index[:, 0]
+    by_feature = _nearest_of_both(
+        features.values, None if mirrored is None else mirrored.values, train.features.values
     )
+    turned = None if mirrored is None else images.flip(3).flatten(1)
+    by_pixel = _nearest_of_both(images.flatten(1), turned, train.images.flatten(1))  # widened block by block
+    rms = by_pixel.distance / 255 / images[0].numel() ** 0.5
+    return Neighbors(
+        features.network,
+        len(train),
+        by_feature.distance,
+        by_feature.row,
+        rms,
+        by_pixel.row,
+        by_feature.mirrored,
+        by_pixel.mirrored,
+    )
+
+
+class _Nearest(NamedTuple):
+    """Distances float64 [n], indices int64 [n] and, with mirrored queries, where those were nearer."""
+
+    distance: Tensor
+    row: Tensor
+    mirrored: Tensor | None
+
+
+def _nearest_of_both(queries: Tensor, mirrored: Tensor | None, base: Tensor) -> _Nearest:
+    """The nearest row of ``base`` to each query or, where that is nearer, to the ``mirrored`` query."""
+    distance, index = (found[:, 0] for found in nearest(queries, base))
+    if mirrored is None:
+        return _Nearest(distance, index, None)
+    other, other_index = (found[:, 0] for found in nearest(mirrored, base))
+    nearer = other < distance
+    return _Nearest(torch.where(nearer, other, distance), torch.where(nearer, other_index, index), nearer)
 
 
 def score_neighbors(
@@ -88,7 +130,43 @@ def score_neighbors(
         features=_closeness(mine.feature_distance, test.feature_distance, chosen, mine.network),
         pixels=_closeness(mine.pixel_distance, test.pixel_distance, chosen),
         identical=int((mine.pixel_distance == 0).sum()),
+        mirrored=mine.pixel_mirrored is not None,
     )
+
+
+def neighbor_examples(samples: Tensor, train: Tensor, mine: Neighbors, test: Neighbors) -> tuple[Strips, ...]:
+    """Samples uint8 [n, C, H, W] above their nearest training images and distances: the ten with the smallest
+    ones, closest first, and the first samples. Images are shown mirrored where their mirror image is nearer.
+    """
+    typical, real = float(mine.feature_distance.median()), float(test.feature_distance.median())
+    rows = {
+        "the samples closest to a training image": mine.feature_distance.argsort(stable=True)[:CLOSEST],
+        "the first samples": torch.arange(min(len(mine.feature_distance), CLOSEST)),
+    }
+    measure = f"distance of features; median of samples {typical:.3g}, of test images {real:.3g}"
+    return tuple(
+        Strips(
+            f"{title} ({measure})",
+            (
+                ("sample", samples[chosen]),
+                ("nearest in\nfeatures", _as_found(train, mine.feature_index, mine.feature_mirrored, chosen)),
+                ("nearest in\npixels", _as_found(train, mine.pixel_index, mine.pixel_mirrored, chosen)),
+            ),
+            tuple(_caption(mine, k) for k in chosen.tolist()),
+        )
+        for title, chosen in rows.items()
+    )
+
+
+def _as_found(train: Tensor, index: Tensor, mirrored: Tensor | None, rows: Tensor) -> Tensor:
+    """The training images of some rows, mirrored where their mirror image was found."""
+    found = train[index[rows]]
+    return found if mirrored is None else torch.where(mirrored[rows, None, None, None], found.flip(3), found)
+
+
+def _caption(mine: Neighbors, row: int) -> str:
+    turned = mine.feature_mirrored is not None and bool(mine.feature_mirrored[row])
+    return f"{float(mine.feature_distance[row]):.3g}" + ("\nmirrored" if turned else "")
 
 
 def _closeness(mine: Tensor, test: Tensor, resampling: Resampling, network: str | None = None) -> Closeness:

@@ -9,21 +9,26 @@ import torch
 from torch import Tensor
 
 from latentdiff.data import ImageSet
-from latentdiff.evaluate.cache import FeatureCache
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.metrics.features import FeatureNetwork, Features, extract
+from latentdiff.metrics.features.cache import FeatureCache
 from latentdiff.metrics.frechet import Moments, moments
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Images uint8 [N, C, H, W], their labels int64 [N] if known, and their features by ``network``."""
+    """Images uint8 [N, C, H, W] and their features by ``network``.
+
+    ``labels`` int64 [N]: their classes as the network numbers them, ``data_labels``: as their data set does;
+    None where it has none.
+    """
 
     name: str
     images: Tensor
     labels: Tensor | None
     features: Features
     network: FeatureNetwork
+    data_labels: Tensor | None = None
 
     @classmethod
     def from_images(
@@ -32,6 +37,7 @@ class Reference:
         network: FeatureNetwork,
         *,
         labels: Tensor | None = None,
+        data_labels: Tensor | None = None,
         name: str = "",
         batch: int = 500,
         cache: FeatureCache | None = None,
@@ -43,7 +49,7 @@ class Reference:
             found = extract(network, images, batch=batch, progress=progress)
             if cache is not None:
                 cache.save(network, images, found)
-        return cls(name, images, labels, found, network)
+        return cls(name, images, labels, found, network, data_labels)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -55,8 +61,9 @@ class Reference:
 
     def take(self, indices: Tensor) -> Reference:
         """The images at ``indices`` int64 [K] (or where a mask [N] is true), in that order."""
-        labels = None if self.labels is None else self.labels[indices]
-        return Reference(self.name, self.images[indices], labels, self.features[indices], self.network)
+        labels, own = (None if found is None else found[indices] for found in (self.labels, self.data_labels))
+        features = self.features[indices]
+        return Reference(self.name, self.images[indices], labels, features, self.network, own)
 
 
 def random_subset(n: int, most: int, *, seed: int) -> Tensor:

@@ -34,7 +34,8 @@ def save_figures(scores: ModelScores, out: Path) -> list[Path]:
         if (grid := samples.examples) is not None:
             draw("samples.png", lambda path: save_image(image_grid(grid.images, columns=grid.columns), path))
         if shares := _histograms(samples):
-            names = samples.class_names or tuple(map(str, range(len(shares["samples"]))))
+            own = () if samples.agreement is None else samples.agreement.names
+            names = own or samples.class_names or tuple(map(str, range(len(shares["samples"]))))
             draw("classes.png", lambda path: save_histogram(shares, names, path))
         if samples.neighbors is not None and (nearest := samples.neighbors.examples):
             draw("neighbors.png", lambda path: save_strips(nearest, path))
@@ -51,6 +52,12 @@ def save_figures(scores: ModelScores, out: Path) -> list[Path]:
 
 def _histograms(samples: SamplingScores) -> dict[str, tuple[int, ...]]:
     """Images by predicted class, of the samples and of real images; empty where either has no histogram."""
+    if (found := samples.agreement) is not None:
+        rows = found.by_class
+        return {
+            "samples": tuple(each.predicted for each in rows),
+            "real images": tuple(each.real_predicted for each in rows),
+        }
     floor = samples.floor
     if not samples.histogram or floor is None or not floor.histogram:
         return {}
@@ -63,24 +70,32 @@ def _from_level(scores: ReconstructionScores) -> Math:
 
 def save_strips(groups: Sequence[Strips], path: Path) -> None:
     """Groups of strips below each other, each group under its title and each strip beside its label."""
-    count = sum(len(strips) for _, strips in groups)
-    across = max(len(images) for _, strips in groups for _, images in strips)
-    height, width = groups[0][1][0][1].shape[2:]
+    count = sum(len(each.strips) for each in groups)
+    across = max(len(images) for each in groups for _, images in each.strips)
+    height, width = groups[0].strips[0][1].shape[2:]
     side = 9.0 / across  # inches an image
     tall = side * height / width + 0.05
-    figure = new_figure(9.7, count * tall + 0.32 * len(groups) + 0.1)
-    heights = [len(strips) * tall + 0.32 for _, strips in groups]
+    below = [0.36 if each.captions else 0.0 for each in groups]
+    figure = new_figure(9.7, count * tall + 0.32 * len(groups) + sum(below) + 0.1)
+    heights = [len(each.strips) * tall + 0.32 + more for each, more in zip(groups, below, strict=True)]
     parts = figure.subfigures(len(groups), 1, squeeze=False, height_ratios=heights)
-    for part, (title, strips) in zip(parts[:, 0], groups, strict=True):
+    for part, (title, strips, captions) in zip(parts[:, 0], groups, strict=True):
         part.suptitle(title, fontsize=11, x=0.01, ha="left")
         for axes, (label, images) in zip(
-            part.subplots(len(strips), 1, squeeze=False)[:, 0], strips, strict=True
+            rows := part.subplots(len(strips), 1, squeeze=False)[:, 0], strips, strict=True
         ):
             axes.imshow(image_grid(images, columns=len(images)), interpolation="nearest")
             axes.set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center")
             axes.set(xticks=[], yticks=[], anchor="W")
             for edge in axes.spines.values():
                 edge.set_visible(False)
+        if captions:
+            total = strips[-1][1].shape[0]
+            _, right = rows[-1].get_xlim()
+            rows[-1].set_xticks(
+                [(k + 0.5) * (right + 0.5) / total - 0.5 for k in range(total)], captions, fontsize=8
+            )
+            rows[-1].tick_params(length=0)
     save_figure(figure, path)
 
 

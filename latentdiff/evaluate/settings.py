@@ -14,11 +14,11 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import ImageSet
 from latentdiff.data.classes import ClassBalance
 from latentdiff.diffusion.losses import Weighting
-from latentdiff.evaluate.cache import FeatureCache
-from latentdiff.evaluate.images import network_labels
 from latentdiff.evaluate.interval_score import Resampling
-from latentdiff.evaluate.reference import Reference
-from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork
+from latentdiff.evaluate.reference import Reference, at_most, random_subset
+from latentdiff.metrics.features import FeatureNetwork, Features, PerceptualNetwork
+from latentdiff.metrics.features.cache import FeatureCache, image_hash
+from latentdiff.metrics.features.network import network_labels
 from latentdiff.parallel.processes import ALONE, Ranks
 
 
@@ -74,6 +74,7 @@ class MetricNetworks:
     load: Callable[[], FeatureNetwork]
     load_perceptual: Callable[[], PerceptualNetwork | None] = lambda: None
     cache: FeatureCache | None = None
+    _references: dict[tuple[str, str], Reference] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def network(self) -> FeatureNetwork:
@@ -86,17 +87,47 @@ class MetricNetworks:
         return self.load_perceptual()
 
     def reference(self, images: ImageSet, settings: EvaluationSettings) -> Reference:
-        """The images with their features, from the cache where it has them."""
+        """The images with their features, each of which is computed once by these networks.
+
+        They come from the cache where it has them.
+        """
+        key = (images.name, image_hash(images.images))
+        if (known := self._references.get(key)) is not None:
+            return known
         with settings.stage(f"features of {images.name}") as bar:
-            return Reference.from_images(
+            found = Reference.from_images(
                 images.images,
                 self.network,
                 labels=network_labels(self.network, images.labels, images.classes),
+                data_labels=images.labels,
                 name=images.name,
                 batch=settings.batch,
                 cache=self.cache,
                 progress=bar.update,
             )
+        self._references[key] = found
+        return found
+
+    def some_of(self, images: ImageSet, settings: EvaluationSettings) -> Reference:
+        """At most as many of the images as there are samples; of those that are known already, their part."""
+        known = self._references.get((images.name, image_hash(images.images)))
+        if known is None or len(known) <= settings.n:
+            return self.reference(at_most(images, settings.n, seed=settings.seed), settings)
+        return known.take(random_subset(len(known), settings.n, seed=settings.seed))
+
+    def mirrored(self, images: Tensor, settings: EvaluationSettings, *, name: str, real: bool) -> Features:
+        """The features of the images uint8 [N, C, H, W] mirrored left to right; those of real ones are
+        cached.
+        """
+        with settings.stage(f"features of mirrored {name}") as bar:
+            made = Reference.from_images(
+                images.flip(3).contiguous(),
+                self.network,
+                batch=settings.batch,
+                cache=self.cache if real else None,
+                progress=bar.update,
+            )
+        return made.features
 
     def network_labels(self, labels: Tensor | None, classes: tuple[str, ...]) -> Tensor | None:
         """Labels int64 [N] of ``classes`` in the network's numbering; None where its classes are others."""

@@ -115,6 +115,23 @@ def proportion_interval(hits: Tensor, *, level: float = 0.95) -> Interval:
     return Interval(p, p, min(low, p), max(high, p), level, 0)
 
 
+def ratio_interval(hits: Tensor, base: Tensor, *, level: float = 0.95) -> Interval:
+    """The share of true among ``hits`` bool [N] over that among ``base`` bool [M], independent of each other.
+
+    The interval is made of Wilson's of both shares (MOVER; Donner and Zou 2012, eq. 9). InputError where
+    nothing in ``base`` is true.
+    """
+    a, b = proportion_interval(hits, level=level), proportion_interval(base, level=level)
+    if b.estimate == 0:
+        raise InputError(f"expected a share above 0 to divide by, found 0 of {len(base)}")
+    product, ratio = a.estimate * b.estimate, a.estimate / b.estimate
+    least, above = a.low * (2 * a.estimate - a.low), b.high * (2 * b.estimate - b.high)
+    most, below = a.high * (2 * a.estimate - a.high), b.low * (2 * b.estimate - b.low)
+    low = least / (product + math.sqrt(max(0.0, product**2 - least * above))) if least > 0 else 0.0
+    high = (product + math.sqrt(max(0.0, product**2 - most * below))) / below
+    return Interval(ratio, ratio, min(low, ratio), max(high, ratio), level, 0)
+
+
 def _resampled_means(x: Tensor, resamples: int, generator: torch.Generator) -> Tensor:
     """Means of ``resamples`` draws of N values with replacement, [resamples]."""
     rows = max(1, VALUES_IN_FLIGHT // len(x))

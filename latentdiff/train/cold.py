@@ -30,6 +30,7 @@ class ColdTask:
     """Trains ``network`` to undo the degradation of the options; see :class:`latentdiff.train.task.Task`."""
 
     kind = "cold"
+    quick = None
     perceptual_fingerprint = None
     betas = (0.9, 0.999)
     default_steps = 3000

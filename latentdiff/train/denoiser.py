@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from latentdiff import ops
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.training import TrainDenoiser
+from latentdiff.data import to_uint8
 from latentdiff.data.classes import representative
 from latentdiff.data.order import integers
 from latentdiff.data.types import ImageData, TrainData, TrainSplit
@@ -33,11 +35,13 @@ from latentdiff.train.brightness import save_brightness
 from latentdiff.train.choices import resolved
 from latentdiff.train.conditioning import conditioning_of
 from latentdiff.train.latents import latents_of
+from latentdiff.train.quick_evaluation import GridSamples, QuickEvaluation
 from latentdiff.viz.images import class_columns, image_grid, save_image
 
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels
 DROP_RESOLUTION = 2**20
-SHOWN = 64  # samples in a grid
+GRID = 64  # samples in a grid
+LEAST_COMPARED = 2  # validation images of a kernel distance
 
 
 class LevelTables(NamedTuple):
@@ -97,6 +101,7 @@ class DenoiserTask:
         self.diffusion = diffusion or options.diffusion()
         self.schedule = make_schedule(self.diffusion.schedule)
         self._tables = LevelTables.of(self.diffusion, options.weighting, self.schedule, device)
+        self.quick = _quick_evaluation(options, data, device, by_class=bool(self.num_classes))
         self._bound: VariationalBound | None = None
         if options.variance == "learned":
             self._bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
@@ -180,19 +185,29 @@ class DenoiserTask:
             tokenizer=self.tokenizer,
         )
 
-    def save_samples(self, network: nn.Module, path: Path) -> None:
+    def save_samples(self, network: nn.Module, path: Path) -> GridSamples:
         """64 samples (DDIM, 25 steps): of the classes in turn, or of captions of the validation images.
 
         Of large pictures of another library's network fewer.
         """
-        pipeline, val, shown = self.pipeline(network), self.data.val, min(SHOWN, chunk_of(network))
-        labels: Labels = [k % self.num_classes for k in range(shown)] if self.num_classes else None
+        pipeline, val, shown = self.pipeline(network), self.data.val, min(GRID, chunk_of(network))
+        captions: Sequence[str] = ()
         if self.tokenizer is not None and val.captions:
-            chosen = representative(None, len(val), shown).tolist()
-            labels = [val.captions[chosen[k % len(chosen)]] for k in range(shown)]
+            captions = [val.captions[k] for k in representative(None, len(val), shown).tolist()]
         steps = min(25, self.schedule.T)
-        images = pipeline.sample(shown, sampler="ddim", steps=steps, label=labels, seed=0)
+
+        def draw(first: int, n: int) -> Tensor:
+            seeds = range(first, first + n)
+            labels: Labels = [k % self.num_classes for k in seeds] if self.num_classes else None
+            if captions:
+                labels = [captions[k % len(captions)] for k in seeds]
+            return pipeline.sample(n, sampler="ddim", steps=steps, label=labels, seed=first)
+
+        begun = time.monotonic()
+        images = draw(0, shown)
+        seconds = time.monotonic() - begun
         save_image(image_grid(images, columns=class_columns(shown, self.num_classes)), path)
+        return GridSamples(to_uint8(images), seconds, lambda first, n: to_uint8(draw(first, n)))
 
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         return {}
@@ -201,6 +216,16 @@ class DenoiserTask:
         self.pipeline(network).write(writer)
         if isinstance(self.data, ImageData):
             save_brightness(writer, self.data.train)
+
+
+def _quick_evaluation(
+    options: TrainDenoiser, data: TrainData, device: torch.device, *, by_class: bool
+) -> QuickEvaluation | None:
+    """The quick evaluation of the options; None where it is off, and for data without images to compare."""
+    if not options.quick_samples or not isinstance(data, ImageData) or len(data.val) < LEAST_COMPARED:
+        return None
+    n, share = options.quick_samples, options.quick_share
+    return QuickEvaluation(data, n, device, share=share, by_class=by_class)
 
 
 def _counts(split: TrainSplit, classes: int) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from latentdiff.train.graceful_stop import GracefulStop
 from latentdiff.train.log import TrainLog
 from latentdiff.train.optimizer import EMA, make_optimizer
 from latentdiff.train.progress import Budget, Reporter, Stopwatch, TrainResult, learning_rate
+from latentdiff.train.quick_evaluation import GridSamples
 from latentdiff.train.state import (
     TrainState,
     check_perceptual,
@@ -150,7 +151,7 @@ class Trainer:
                     metrics = {} if signum is not None else self._final_metrics(log, average)
                     checkpoint = self._save(watch, finished=signum is None)
                 if signum is None:
-                    self._save_samples(log, average)
+                    metrics |= self._save_samples(log, average, watch, last=True)
                 elif self.ranks.first:
                     save_loss_curve(log.entries, self.run.folder / "loss.png")
         finally:
@@ -178,7 +179,7 @@ class Trainer:
             if self.step % options.save_every == 0:
                 self._save(watch)  # before the samples, which may fail
             if self.step % options.sample_every == 0:
-                self._save_samples(log, self._average())
+                self._save_samples(log, self._average(), watch)
 
     def _average(self) -> nn.Module:
         """The averaged network, in full in the first process. A collective operation."""
@@ -299,8 +300,32 @@ class Trainer:
         self.run.prune(self.options.checkpoints_total_limit)
         return folder
 
-    def _save_samples(self, log: TrainLog, average: nn.Module) -> None:
+    def _save_samples(
+        self, log: TrainLog, average: nn.Module, watch: Stopwatch, *, last: bool = False
+    ) -> dict[str, Any]:
+        """Draw the sample grid and measure some samples; returns their scores. The curves come last."""
         if not self.ranks.first:
-            return
+            return {}
+        grid = self.task.save_samples(average, self.run.folder / f"samples-{self.step:08d}.png")
+        values = {} if grid is None else self._quick_scores(log, grid, watch, last=last)
         save_loss_curve(log.entries, self.run.folder / "loss.png")
-        self.task.save_samples(average, self.run.folder / f"samples-{self.step:08d}.png")
+        return values
+
+    def _quick_scores(
+        self, log: TrainLog, grid: GridSamples, watch: Stopwatch, *, last: bool
+    ) -> dict[str, Any]:
+        """Scores of some samples, {} where they would take too long; those of this step, if it has some."""
+        if self.task.quick is None:
+            return {}
+        earlier = [entry for entry in log.entries if "quick_seconds" in entry]
+        if earlier and earlier[-1]["step"] == self.step:
+            return {name: value for name, value in earlier[-1].items() if name != "step"}
+        elapsed = watch.elapsed
+        planned = elapsed / min(1.0, self.budget.progress(self.step, elapsed)) if not last else elapsed
+        spent = sum(entry["quick_seconds"] for entry in earlier)
+        scores = self.task.quick.measure(grid, planned=planned, spent=spent, last=last)
+        if scores.values:
+            log.write(self.step, scores.values)
+        if scores.text:
+            self.reporter.note(f"step {self.step}: {scores.text}")
+        return dict(scores.values)

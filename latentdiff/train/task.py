@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
+from latentdiff.train.quick_evaluation import GridSamples, QuickEvaluation
 
 
 class Task(Protocol):
@@ -24,6 +25,10 @@ class Task(Protocol):
     default_steps: int
 
     @property
+    def quick(self) -> QuickEvaluation | None:
+        """What measures samples while the network trains; None where nothing does."""
+
+    @property
     def perceptual_fingerprint(self) -> str | None:
         """The perceptual network of the loss, with the hash of unpublished weights; None without one."""
 
@@ -36,8 +41,8 @@ class Task(Protocol):
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Means over the validation split, with the same noise at every call."""
 
-    def save_samples(self, network: nn.Module, path: Path) -> None:
-        """Save a grid of what ``network`` makes."""
+    def save_samples(self, network: nn.Module, path: Path) -> GridSamples | None:
+        """Save a grid of what ``network`` makes; returns those samples where `quick` measures them."""
 
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         """Metrics of the trained network; called once in every process, before the last checkpoint."""

@@ -83,6 +83,7 @@ class VAETask:
     """Trains ``network`` on the images of ``data``; see :class:`latentdiff.train.task.Task`."""
 
     kind = "vae"
+    quick = None
     default_steps = 3000
     betas = (0.9, 0.99)
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latentdiff.config.recipe import Recipe
-from latentdiff.viz.images import Pixels, text_chunks, write_whole
+from latentdiff.files.writing import write_whole
+from latentdiff.viz.images import Pixels, text_chunks
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -87,11 +89,16 @@ def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> 
 
 
 def save_loss_curve(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Training loss (every logged window, and smoothed) and validation loss over steps."""
+    """Training loss (every logged window, and smoothed) and validation loss over steps; beside them the
+    kernel distances and class accuracies of quick evaluations, where there are some.
+    """
     train = [(entry["step"], entry["loss"]) for entry in entries if "loss" in entry]
     val = [(entry["step"], entry["val_loss"]) for entry in entries if "val_loss" in entry]
-    figure = new_figure(6.4, 3.8)
-    axes = figure.subplots()
+    quick = [entry for entry in entries if "quick_kd" in entry]
+    figure = new_figure(6.4 * (2 if quick else 1), 3.8)
+    axes, *beside = figure.subplots(1, 2 if quick else 1, squeeze=False)[0]
+    if quick:
+        _plot_quick_scores(beside[0], quick)
     if train:
         steps, losses = np.array(train).T
         axes.plot(steps, losses, color=FAINT, linewidth=0.8, alpha=0.7)
@@ -107,6 +114,24 @@ def save_loss_curve(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     if train or val:
         axes.legend(frameon=False)
     save_figure(figure, path)
+
+
+def _plot_quick_scores(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Kernel distances x 1000 over steps; on an axis of its own the accuracy of samples and real images."""
+    steps = [entry["step"] for entry in entries]
+    distances = [1000 * entry["quick_kd"] for entry in entries]
+    lines = axes.plot(steps, distances, color=INK, marker="o", markersize=3, label="kernel distance")
+    axes.set(xlabel="step", ylabel="kernel distance x 1000")
+    axes.grid(alpha=0.25)
+    rated = [entry for entry in entries if "quick_accuracy" in entry]
+    if rated:
+        right = axes.twinx()
+        steps, shares = [entry["step"] for entry in rated], [entry["quick_accuracy"] for entry in rated]
+        lines += right.plot(steps, shares, color=SECOND, marker="s", markersize=3, label="class accuracy")
+        real = [entry["quick_real_accuracy"] for entry in rated]
+        lines += right.plot(steps, real, color=SECOND, linestyle=":", marker=".", label="of real images")
+        right.set(ylabel="class accuracy", ylim=(0, 1))
+    axes.legend(handles=lines, frameon=False)
 
 
 def _smooth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

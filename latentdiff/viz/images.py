@@ -6,7 +6,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from latentdiff.config.recipe import Recipe, recipe_from
 from latentdiff.data import to_uint8
 from latentdiff.data.written import KEYWORD, SOFTWARE
 from latentdiff.errors import InputError
-from latentdiff.files.paths import temporary_beside
+from latentdiff.files.writing import write_whole
 
 Pixels = NDArray[np.uint8]
 PAD = 2  # pixels between images, before enlargement
@@ -161,27 +161,3 @@ def check_place(path: str | Path) -> None:
     except InputError as error:
         raise InputError(str(error).replace(str(probe), str(path), 1)) from None
     probe.unlink()
-
-
-def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a temporary file that then becomes ``path``, or what ``path`` links to.
-
-    InputError where it cannot be written, and for a device, a FIFO or a socket: those would be replaced by a
-    file.
-    """
-    target = Path(os.path.realpath(path))
-    if os.path.lexists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
-        raise InputError(
-            f"{path}: cannot be written (expected a file or nothing there, found something special)"
-        )
-    temporary = temporary_beside(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        if target.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-        parent = Path(path).parent
-        reason = f"{parent} is a file" if parent.is_file() else error.strerror or str(error)
-        raise InputError(f"{path}: cannot be written ({reason})") from None

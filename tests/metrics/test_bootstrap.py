@@ -23,6 +23,7 @@ from latentdiff.metrics.interval import (
     bootstrap_mean,
     generator_of,
     proportion_interval,
+    ratio_interval,
     student_quantile,
 )
 from latentdiff.metrics.mmd import kernel_distance
@@ -222,3 +223,26 @@ def test_shares_are_of_zeros_and_ones() -> None:
     for bad in (torch.tensor([0.5, 1.0]), torch.zeros(0), torch.zeros(2, 2)):
         with pytest.raises(InputError, match="0 and 1"):
             proportion_interval(bad)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "n", "m"), [(0.4, 0.8, 200, 300), (0.1, 0.25, 60, 60), (0.9, 0.8, 150, 120)]
+)
+def test_ratios_of_shares_cover(p: float, q: float, n: int, m: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    covered, repeats = 0, 1500
+    for _ in range(repeats):
+        hits = torch.rand(n, generator=generator) < p
+        base = torch.rand(m, generator=generator) < q
+        found = ratio_interval(hits, base)
+        covered += found.low <= p / q <= found.high
+        assert found.low <= found.estimate <= found.high
+    assert abs(covered / repeats - 0.95) < 0.03
+
+
+def test_a_ratio_needs_a_base_and_may_be_zero() -> None:
+    none, some = torch.zeros(20, dtype=torch.bool), torch.arange(20) < 9
+    found = ratio_interval(none, some)
+    assert found.low == found.estimate == 0 < found.high < 1
+    with pytest.raises(InputError, match="a share above 0 to divide by, found 0 of 20"):
+        ratio_interval(some, none)

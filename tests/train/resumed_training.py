@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, Split
 from latentdiff.nn import VAEConfig, build, network_config
 from latentdiff.nn.networks import MLPConfig
-from latentdiff.pipeline.checkpoint.folder import Checkpoint
+from latentdiff.pipeline.checkpoint.folder import Checkpoint, open_checkpoint
 from latentdiff.pipeline.checkpoint.runs import Run
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.train.denoiser import DenoiserTask
@@ -120,3 +121,23 @@ def trainer(
         reporter=hook or Hook(),
         resume=resume,
     )
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """Everything a run ends with except times: the bytes of all files of its last checkpoint, and the log's
+    lines.
+    """
+    run = Run(folder)
+    checkpoint = open_checkpoint(run.checkpoints()[-1])
+    checkpoint.verify()
+    files: dict[str, Any] = {
+        name: (checkpoint.folder / name).read_bytes()
+        for name in checkpoint.files
+        if name != "training/state.json"
+    }
+    state = checkpoint.json("training/state.json")
+    log = [json.loads(line) for line in run.log.read_text().splitlines()]
+    for values in (state, *log):
+        values.pop("elapsed", None)
+        values.pop("seconds", None)
+    return {**files, "state": state, "log": log, "name": checkpoint.folder.name}

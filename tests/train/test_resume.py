@@ -1,6 +1,5 @@
 """A training that was stopped and resumed ends with the same bits as one that was not."""
 
-import json
 import shutil
 import signal
 from collections.abc import Callable, Mapping
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resumed_training import CPU, STEPS, Hook, Stop, make_task, trainer
+from resumed_training import CPU, STEPS, Hook, Stop, content, make_task, trainer
 
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.folder import open_checkpoint
@@ -22,26 +21,6 @@ from latentdiff.train.loop import Trainer
 def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take longer than these trainings; the sample grids stay, for what they may disturb."""
     monkeypatch.setattr(loop, "save_loss_curve", lambda entries, path: None)
-
-
-def content(folder: Path) -> dict[str, Any]:
-    """Everything a run ends with except times: the bytes of all files of its last checkpoint, and the log's
-    lines.
-    """
-    run = Run(folder)
-    checkpoint = open_checkpoint(run.checkpoints()[-1])
-    checkpoint.verify()
-    files: dict[str, Any] = {
-        name: (checkpoint.folder / name).read_bytes()
-        for name in checkpoint.files
-        if name != "training/state.json"
-    }
-    state = checkpoint.json("training/state.json")
-    log = [json.loads(line) for line in run.log.read_text().splitlines()]
-    for values in (state, *log):
-        values.pop("elapsed", None)
-        values.pop("seconds", None)
-    return {**files, "state": state, "log": log, "name": checkpoint.folder.name}
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import RendererAgg
+from PIL import Image
 
 from latentdiff.apps.cli.info.plot_schedule import save_schedule_figure
 from latentdiff.apps.studies.report.curves import Curve, Panel, draw_panels
@@ -153,3 +154,16 @@ def test_formulas_and_powers_of_ten_are_drawn_as_such(
     }
     assert r"$\mathdefault{10^{-2}}$" in formulas
     assert not any("$" in text for text in drawn[1])
+
+
+def test_quick_evaluations_have_a_panel_beside_the_losses(tmp_path: Path) -> None:
+    losses: list[dict[str, float]] = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "val_loss": 1.5}]
+    quick = {"quick_kd": 0.3, "quick_samples": 200, "quick_seconds": 1.0}
+    rated = {**quick, "quick_accuracy": 0.4, "quick_real_accuracy": 0.8}
+    sizes = {}
+    for name, more in (("losses", []), ("distance", [quick]), ("both", [quick, rated])):
+        path = tmp_path / f"{name}.png"
+        save_loss_curve([*losses, *({"step": 3 + k, **each} for k, each in enumerate(more))], path)
+        sizes[name] = Image.open(path).size
+    assert sizes["distance"] == sizes["both"] == (2 * sizes["losses"][0], sizes["losses"][1])
+    assert (tmp_path / "distance.png").read_bytes() != (tmp_path / "both.png").read_bytes()

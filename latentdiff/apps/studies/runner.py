@@ -29,8 +29,8 @@ from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
 from latentdiff.files.system import processor_name
 from latentdiff.files.untrusted import read_json
+from latentdiff.files.writing import write_whole
 from latentdiff.train.progress import Reporter
-from latentdiff.viz.images import write_whole
 
 N = TypeVar("N")
 SCHEMA = 1  # of results.json; grows when a field changes its meaning

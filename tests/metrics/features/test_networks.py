@@ -76,6 +76,39 @@ def test_efficientnet_is_the_librarys_network(capsys: pytest.CaptureFixture[str]
     assert [found.shape[2] for found in maps] == [112, 56, 28, 14, 7]
 
 
+def test_efficientnet_sees_images_of_the_side_in_its_name() -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    images, found = noise(3, 3, 40, 40), {}
+    for side in (None, 224, 96):
+        network = feature_network("efficientnet-lite0", side=side)
+        found[side] = extract(network, images)
+        assert network.name == found[side].network
+    assert [found[side].network for side in found] == ["efficientnet-lite0"] * 2 + ["efficientnet-lite0@96"]
+    assert torch.equal(found[None].values, found[224].values)
+    assert not torch.allclose(found[96].values, found[224].values, atol=0.1)
+    maps = perceptual_network("efficientnet-lite0", side=96)
+    assert [each.shape[2] for each in maps.maps(images)] == [48, 24, 12, 6, 3]
+    assert maps.name == "efficientnet-lite0@96"
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "problem"),
+    [
+        ("mnist", 96, "mnist sees images of one size, expected no side, found 96"),
+        (
+            "efficientnet-lite0",
+            100,
+            "`side` of efficientnet-lite0: expected a multiple of 32 from 64 to 512, got 100",
+        ),
+        ("efficientnet-lite0", 32, "multiple of 32 from 64 to 512, got 32"),
+    ],
+)
+def test_sides_that_no_network_takes_are_refused(name: str, side: int, problem: str) -> None:
+    for made in (feature_network, perceptual_network):
+        with pytest.raises(InputError, match=problem):
+            made(name, side=side)
+
+
 def test_efficientnet_without_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = builtins.__import__
 

@@ -20,6 +20,7 @@ import torch
 
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
+from latentdiff.files.writing import write_whole
 from latentdiff.nn import VAEConfig, build, network_config
 from latentdiff.pipeline.checkpoint import folder as module
 from latentdiff.pipeline.checkpoint.folder import (
@@ -37,7 +38,7 @@ from latentdiff.pipeline.checkpoint.runs import Run, locate, newest, with_finger
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.pipeline.components import load_vae, save_vae
 from latentdiff.pipeline.pipeline import Pipeline, load
-from latentdiff.viz.images import check_place, write_whole
+from latentdiff.viz.images import check_place
 
 
 def write_small(folder: Path, value: int) -> None:

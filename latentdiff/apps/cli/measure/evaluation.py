@@ -25,8 +25,15 @@ from latentdiff.data.resize import Fit
 from latentdiff.errors import InputError
 from latentdiff.evaluate.score_figures import save_sets_figure
 from latentdiff.files.untrusted import read_json
-from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
-from latentdiff.metrics.names import PERCEPTUAL_NAMES, default_features
+from latentdiff.files.writing import write_whole
+from latentdiff.metrics.features import (
+    FeatureNetwork,
+    PerceptualNetwork,
+    extract,
+    feature_network,
+    perceptual_network,
+)
+from latentdiff.metrics.names import FEATURE_SIZE, PERCEPTUAL_NAMES, SIZED, default_features, sized_name
 from latentdiff.nn import Autoencoder
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
@@ -34,7 +41,6 @@ from latentdiff.pipeline.checkpoint.index import holds_vae_alone
 from latentdiff.pipeline.components import load_autoencoder
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
 from latentdiff.viz.image_folder import remove_written
-from latentdiff.viz.images import write_whole
 
 RESULT = "evaluation.json"
 FLATTERED = (
@@ -116,17 +122,18 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     settings = evaluate.EvaluationSettings(batch=values["batch"], stage=SamplingBar)
     reference = networks.reference(other, settings)
     labels = networks.network_labels(mine.labels, mine.classes)
-    if mine.labels is not None and labels is None:
-        note(f"no class accuracy: the classes of {mine.name} are not those of {networks.network.name}")
     with SamplingBar("features of the images") as bar:
-        scores = evaluate.score_images(
-            mine.images,
-            reference,
-            labels=labels,
-            resampling=resampling,
-            batch=settings.batch,
-            progress=bar.update,
+        features = extract(networks.network, mine.images, batch=settings.batch, progress=bar.update)
+    scores = evaluate.score_features(features, reference, labels=labels, resampling=resampling)
+    agreement = None
+    if reference.labels is None and len(other.classes) > 1:
+        wanted = _labels_among(mine, other.classes)
+        agreement = evaluate.score_set_classes(
+            features, wanted, reference, other.classes, cache=networks.cache, resampling=resampling
         )
+    if mine.labels is not None and labels is None and (agreement is None or agreement.accuracy is None):
+        names = f"{networks.network.name} or of {other.name}"
+        note(f"no class accuracy: the classes of {mine.name} are not those of {names}")
     pairs = None
     if values["paired"]:
         pairs = evaluate.score_pairs(
@@ -142,12 +149,23 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     return _write(
         values,
         f"{mine.name} against {other.name}",
-        answer | {"pairs": None if pairs is None else pairs.as_dict()},
-        sets_tables(scores, pairs, networks.network.class_names or classes),
+        answer
+        | {
+            "agreement": None if agreement is None else agreement.as_dict(),
+            "pairs": None if pairs is None else pairs.as_dict(),
+        },
+        sets_tables(scores, pairs, networks.network.class_names or classes, agreement),
         evaluate.size_warnings(scores) + _kinds(mine, other, paired=values["paired"]),
         [figure],
         as_json=as_json,
     )
+
+
+def _labels_among(images: ImageSet, classes: tuple[str, ...]) -> torch.Tensor | None:
+    """The labels int64 [N] of the images in the numbering of ``classes``; None where theirs are others."""
+    if images.labels is None or not images.classes or not set(images.classes) <= set(classes):
+        return None
+    return torch.tensor([classes.index(name) for name in images.classes])[images.labels]
 
 
 def _kinds(mine: ImageSet, other: ImageSet, *, paired: bool) -> tuple[str, ...]:
@@ -262,6 +280,16 @@ def _networks(
     """The networks of the options, or those that suit the images, named on stderr if chosen here."""
     name = values["features"] or default_features(shape, classes)
     other = values["perceptual"] or (name if name in PERCEPTUAL_NAMES else None)
+    size = values["feature_size"]
+    if size is not None and not {name, other} & SIZED.keys():
+        raise InputError(f"`feature_size` is for the network {' or '.join(SIZED)}, got {name} and {other}")
+
+    def side(network: str) -> int | None:
+        return (size or FEATURE_SIZE) if network in SIZED else None
+
+    def shown(network: str) -> str:
+        pixels = side(network)
+        return network if pixels is None else sized_name(network, pixels)
 
     def weights(key: str) -> Path | None:
         return None if values[key] is None else Path(values[key])
@@ -271,14 +299,15 @@ def _networks(
             why = (
                 "28x28 grey images are taken for digits" if name == "mnist" else "features of natural images"
             )
-            note(f"feature network: {name} ({why}); --features chooses")
-        return feature_network(name, weights=weights("feature_weights"), device=device)
+            note(f"feature network: {shown(name)} ({why}); --features chooses")
+        return feature_network(name, weights=weights("feature_weights"), side=side(name), device=device)
 
     def load_perceptual() -> PerceptualNetwork | None:
         if other is None:
             note(f"no perceptual distance: {name} has none; --perceptual-network chooses one")
             return None
-        return perceptual_network(other, weights=weights("perceptual_weights"), device=device)
+        found = weights("perceptual_weights")
+        return perceptual_network(other, weights=found, side=side(other), device=device)
 
     cache = None
     if values["cache"]:

@@ -18,6 +18,7 @@ from latentdiff.metrics.names import frechet_name
 if TYPE_CHECKING:
     from latentdiff.evaluate import (
         AlignmentScores,
+        ClassAgreement,
         DenoiserScores,
         ModelScores,
         NeighborScores,
@@ -61,11 +62,18 @@ def model_tables(scores: ModelScores, classes: Sequence[str]) -> list[Table]:
     return tables
 
 
-def sets_tables(scores: SampleScores, pairs: PairScores | None, classes: Sequence[str]) -> list[Table]:
+def sets_tables(
+    scores: SampleScores,
+    pairs: PairScores | None,
+    classes: Sequence[str],
+    agreement: ClassAgreement | None = None,
+) -> list[Table]:
     """The tables of two sets of images."""
     table = _table(f"{scores.n} images against {scores.reference.n} of {scores.reference.name}", "value")
     _add_metrics(table, metric_table.SET_METRICS, scores, network=scores.features.name)
     tables = [table, *_per_class(scores, classes)]
+    if agreement is not None:
+        tables.append(_agreement(agreement))
     if pairs is not None:
         tables.append(_table(f"{pairs.n} pairs{_left_out(pairs)}", "mean"))
         _add_metrics(tables[-1], metric_table.PAIR_METRICS, pairs)
@@ -151,6 +159,8 @@ def _samples(scores: SamplingScores, classes: Sequence[str]) -> list[Table]:
     tables = [table, *_per_class(scores, classes)]
     if not scores.per_class and scores.histogram is not None:
         tables.append(_histogram(scores, floor))
+    if scores.agreement is not None:
+        tables.append(_agreement(scores.agreement))
     if scores.neighbors is not None:
         tables.append(_neighbors(scores.neighbors))
     return tables
@@ -180,10 +190,27 @@ def _histogram(scores: SampleScores, floor: SampleScores | None) -> Table:
     return table
 
 
+def _agreement(scores: ClassAgreement) -> Table:
+    """A row for each class and one for all, of samples beside real images."""
+    fitted = f"{scores.train_n} training images and measured on {scores.real_n} others"
+    if scores.held_out:
+        fitted = f"{scores.train_n} real images, each of which is measured by the fit to the others"
+    title = f"classes by a linear classifier of {scores.network}, fitted to {fitted}"
+    heads = ("accuracy of samples", "of real images", "relative to real", "predicted of samples", "of real")
+    table = _table(title, *heads)
+    for each in scores.by_class:
+        shares = (f"{each.predicted / scores.n:.1%}", f"{each.real_predicted / scores.real_n:.1%}")
+        accuracy = map(_percent, (each.accuracy, each.real_accuracy))
+        table.add_row(each.name, *accuracy, text(each.relative), *shares)
+    total = map(_percent, (scores.accuracy, scores.real_accuracy))
+    table.add_row("all", *total, text(scores.relative), "", "")
+    return table
+
+
 def _neighbors(scores: NeighborScores) -> Table:
     title = (
         f"copies? {scores.n} samples and {scores.test_n} test images against {scores.train_n} training"
-        f" images; {scores.identical} identical"
+        f" images{' and their mirror images' if scores.mirrored else ''}; {scores.identical} identical"
     )
     columns = ("median distance", "of test images", "their 1% quantile", "samples below that")
     table = _table(title, *columns)

@@ -56,6 +56,8 @@ FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not
     "log_every",
     "save_every",
     "sample_every",
+    "quick_samples",
+    "quick_share",
     "checkpoints_total_limit",
     "tensorboard",
     "data_root",

@@ -104,7 +104,10 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     task = DenoiserTask(options, data, codec, network, training.device, tokenizer, process)
 
     def measured(found: Mapping[str, float]) -> dict[str, str]:
-        return {"validation": f"loss {found['val_loss']:.4f}"}
+        lines = {"validation": f"loss {found['val_loss']:.4f}"}
+        if task.quick is not None and "quick_kd" in found:
+            lines["samples"] = task.quick.describe(found)
+        return lines
 
     return common.finish(
         training,

@@ -48,6 +48,8 @@ INCIDENTAL = (
     "sample_every",
     "save_every",
     "checkpoints_total_limit",
+    "quick_samples",
+    "quick_share",
 )
 
 
@@ -131,11 +133,10 @@ def train_denoiser(
         codec, needs = load_codec(encoder, encoder.json(INDEX)), (_digest(encoder),)
     tokenizer = tokenizer_of(options, data)
     network = denoiser_config_of(options, data, codec, tokenizer)
+    plain = options.model_copy(update={"quick_samples": 0})  # a study measures its models itself
 
     def task() -> Task:
-        return DenoiserTask(
-            options, data, codec, build(network, seed=options.seed), context.device, tokenizer
-        )
+        return DenoiserTask(plain, data, codec, build(network, seed=options.seed), context.device, tokenizer)
 
     return _train(context, name, task, options, data, marks, needs=needs)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latentdiff.evaluate import FeatureCache, Reference, cache_folder
 from latentdiff.files.lock import locked
+from latentdiff.metrics.classifier import fit_classifier
 from latentdiff.metrics.features import FeatureNetwork
 
 
@@ -141,6 +142,25 @@ def test_a_hash_that_fits_does_not_make_wrong_tensors_right(tmp_path: Path) -> N
         notes: list[str] = []
         assert FeatureCache(tmp_path, notes.append).load(Counting().network, images()) is None
         assert len(notes) == 1
+
+
+def test_a_classifier_is_kept_for_its_images_network_and_labels(tmp_path: Path) -> None:
+    cache, network, labels = FeatureCache(tmp_path, pytest.fail), Counting().network, torch.arange(7) % 2
+    features = Reference.from_images(images(), network, cache=cache).features
+    fit = fit_classifier(features.values, labels, 3)
+    assert cache.load_classifier(network, images(), labels, 3) is None
+    cache.save_classifier(network, images(), labels, 3, fit)
+    found = cache.load_classifier(network, images(), labels, 3)
+    assert found is not None and found.penalty == fit.penalty and torch.equal(found.held_out, fit.held_out)
+    assert torch.equal(found.weight, fit.weight) and torch.equal(found.bias, fit.bias)
+    for other in (
+        (network, images(), 1 - labels, 3),
+        (network, images(), labels, 2),
+        (network, images(1), labels, 3),
+        (Counting("1" * 64).network, images(), labels, 3),
+    ):
+        assert cache.load_classifier(*other) is None
+    assert cache.load(network, images()) is not None  # the features beside it
 
 
 def test_a_place_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
