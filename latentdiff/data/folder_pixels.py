@@ -24,6 +24,10 @@ from latentdiff.files.untrusted import checked
 Pixels = NDArray[np.uint8]
 
 
+class SizesDiffer(InputError):
+    """Images of a folder have different sizes, and none to bring them to was given."""
+
+
 @dataclass(frozen=True)
 class Counted:
     """Of a reason: how many images, and the name of the first."""
@@ -192,7 +196,7 @@ class FolderPixels:
             example = next(
                 path for path, image in zip(paths, images, strict=True) if image.shape[:2] == other
             )
-            raise InputError(
+            raise SizesDiffer(
                 f"{self.root}: expected images of one size, found {len(sizes)} sizes (height x width):"
                 f" {common[0]}x{common[1]} in {count} of {len(images)}, but {other[0]}x{other[1]} in"
                 f" {shown(example)}; give one `size`"

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import torch
+
 from latentdiff.config.training import TrainDenoiser
+from latentdiff.data import to_float
+from latentdiff.data.types import ImageSplit
 from latentdiff.pipeline.codec import Codec, IdentityCodec
 
 
@@ -22,8 +26,8 @@ class GridChoice(NamedTuple):
 
 # measured on photos of clothes and emoji (docs/quality.md): the first row that fits
 GRIDS = (
-    GridChoice(4096, math.inf, "mlp", 512, 256, 2e-3),
-    GridChoice(math.inf, math.inf, "unet", 48, 128, 2e-3),
+    GridChoice(4096, 5, "mlp", 512, 256, 2e-3),
+    GridChoice(math.inf, math.inf, "unet", 48, 64, 2e-3),
 )
 
 
@@ -47,3 +51,21 @@ def resolved(options: TrainDenoiser, codec: Codec) -> TrainDenoiser:
             if getattr(options, name) is None:
                 update[name] = getattr(choice, name)
     return TrainDenoiser.model_validate(options.model_dump() | update) if update else options
+
+
+CODEC = "colour"  # the VAE of the package
+LEAST_PSNR = 23.0  # dB: below it a VAE of the images themselves is better (docs/quality.md)
+LEAST_SIDE = 48  # pixels; smaller images keep more in a grid at a quarter of their sides
+COMPARED = 100  # images that decide
+
+
+@torch.no_grad()
+def reconstruction_psnr(codec: Codec, split: ImageSplit) -> float:
+    """PSNR in dB of the codec's reconstructions, a mean over up to :data:`COMPARED` images of the split."""
+    chosen = torch.linspace(0, len(split) - 1, min(len(split), COMPARED)).long()
+    found = []
+    for indices in chosen.split(25):
+        x = to_float(split.images[indices])
+        error = ((codec.decode(codec.encode(x)) - x) / 2).square().flatten(1).mean(1)
+        found.append(-10 * error.clamp_min(1e-10).log10())
+    return float(torch.cat(found).mean())

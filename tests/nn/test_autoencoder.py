@@ -66,3 +66,14 @@ def test_zero_padding_draws_a_frame() -> None:
 def test_files_without_the_field_mean_transposed_convolutions() -> None:
     config = VAEConfig.model_validate({"image": [3, 32, 32], "latent": [4, 8, 8]})
     assert config.upsampling == "transposed"
+
+
+def test_the_weights_of_a_grid_take_images_of_other_sizes() -> None:
+    config = CONFIGS[0]
+    other = config.at((3, 48, 16))
+    assert other is not None and other.latent == (4, 12, 4) and other.upsampling == config.upsampling
+    vae = VAE(other)
+    vae.load_state_dict(VAE(config).state_dict())
+    assert vae.decode(vae.encode(torch.zeros(1, 3, 48, 16)).mode()).shape == (1, 3, 48, 16)
+    assert config.at((3, 30, 32)) is None and config.at((1, 32, 32)) is None
+    assert VAEConfig(image=(3, 32, 32), latent=(8,)).at((3, 64, 64)) is None

@@ -2,15 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import reseal
+from helpers import Result, reseal
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -393,6 +394,75 @@ def test_the_default_latent_of_colour_images_is_said(cli: Callable, tmp_path: Pa
     )
     done = cli("train-vae --data colour.npz --latent 32 --dry-run --json", cwd=tmp_path)
     assert json.loads(done.out)["network"]["latent"] == [32] and "fewer numbers" not in done.err
+
+
+def smooth_photos(folder: Path, sizes: Sequence[tuple[int, int]]) -> None:
+    """Two classes of soft colour gradients, which any VAE of photos reconstructs."""
+    for k in range(24):
+        width, height = sizes[k % len(sizes)]
+        x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+        pixels = np.stack([x * (k + 1) / 24, y, (x + y) / 2], 2)
+        path = folder / ("warm" if k % 2 else "cold") / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * pixels).astype(np.uint8)).save(path)
+
+
+def plans_of(done: Result) -> dict[str, Any]:
+    assert done.code == 0, done.err
+    plans = json.loads(done.out)
+    assert isinstance(plans, dict)
+    return plans
+
+
+def test_photos_as_they_are_need_no_option(cli: Callable, tmp_path: Path) -> None:
+    smooth_photos(tmp_path / "photos", [(80, 96), (96, 80)])
+    done = cli("train --data photos --minutes 8 --dry-run", cwd=tmp_path)
+    plans = plans_of(done)
+    assert "images of different sizes are brought to 64x64 pixels" in done.err
+    assert "VAE `colour` of the package, which reconstructs these images at" in done.err
+    assert list(plans) == ["denoiser"] and plans["denoiser"]["options"]["minutes"] == 8
+    network, options = plans["denoiser"]["network"], plans["denoiser"]["options"]
+    assert network["shape"] == [8, 8, 8] and network["num_classes"] == 2
+    assert options["prediction"] == "x0" and options["network"] == network["kind"] == "unet"
+    both = plans_of(cli("train --data photos --minutes 8 --vae own --dry-run", cwd=tmp_path))
+    assert list(both) == ["vae", "denoiser"] and both["vae"]["options"]["minutes"] == 2
+    assert both["vae"]["network"]["latent"] == [8, 8, 8] and both["vae"]["batch"] == 32
+    assert list(tmp_path.iterdir()) == [tmp_path / "photos"]
+
+
+def test_few_minutes_get_the_quick_network(cli: Callable, tmp_path: Path) -> None:
+    smooth_photos(tmp_path / "photos", [(64, 64)])
+    plans = plans_of(cli("train --data photos --minutes 2 --dry-run", cwd=tmp_path))
+    assert plans["denoiser"]["network"]["kind"] == "mlp"
+    given = plans_of(cli("train --data photos --minutes 2 --prediction v --dry-run", cwd=tmp_path))
+    assert given["denoiser"]["options"]["prediction"] == "v"
+
+
+def test_images_that_the_vae_of_the_package_cannot_reconstruct_get_one_of_their_own(
+    cli: Callable, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", x_train=noise, x_test=noise[:4])
+    done = cli("train --data noise.npz --minutes 8 --dry-run", cwd=tmp_path)
+    assert list(plans_of(done)) == ["vae", "denoiser"] and "dB: training one" in done.err
+
+
+def test_small_and_grey_images_get_a_vae_of_their_own(cli: Callable, tmp_path: Path) -> None:
+    smooth_photos(tmp_path / "photos", [(80, 96)])
+    for size in ("--size 32", "--size 64 --channels 1"):
+        done = cli(f"train --data photos {size} --minutes 8 --dry-run", cwd=tmp_path)
+        assert list(plans_of(done)) == ["vae", "denoiser"] and "colour" not in done.err, size
+
+
+def test_the_vae_of_the_package_takes_other_sizes(cli: Callable, tmp_path: Path) -> None:
+    smooth_photos(tmp_path / "photos", [(80, 96)])
+    done = cli("train --data photos --size 96x64 --vae colour --minutes 8 --dry-run", cwd=tmp_path)
+    assert plans_of(done)["denoiser"]["network"]["shape"] == [8, 12, 8]
+    assert "colour: trained on images of 64x64, used at 96x64: latents of 8x12x8" in done.err
+    refused = cli("train --data photos --size 60 --vae colour --minutes 8 --dry-run", cwd=tmp_path)
+    assert refused.code == 1 and "its VAE is for images" in refused.err
+    both = cli("train --data photos --size 64 --vae colour --latent 32 --dry-run", cwd=tmp_path)
+    assert both.code == 2 and "--latent is for a VAE that is trained" in both.err
 
 
 # data, runs and checkpoints that are elsewhere or damaged

@@ -22,9 +22,12 @@ from latentdiff.pipeline.checkpoint.folder import open_checkpoint
 from latentdiff.pipeline.checkpoint.pretrained import Shipped, shipped_for, shipped_models
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import IdentityCodec
+from latentdiff.pipeline.components import load_codec
 from latentdiff.pipeline.pipeline import Pipeline
 
-MODELS = shipped_models()
+CODECS = tuple(model for model in shipped_models() if model.about["works_on"] == "codec")
+MODELS = tuple(model for model in shipped_models() if model not in CODECS)
+SAID = {"title", "condition", "works_on", "images", "data", "commands", "hardware", "figures"}
 MOST = 8 * 2**20  # bytes
 
 
@@ -64,16 +67,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> None:
     open_checkpoint(model.folder).verify()
     assert model.bytes <= MOST
-    assert {
-        "title",
-        "condition",
-        "works_on",
-        "images",
-        "data",
-        "commands",
-        "hardware",
-        "figures",
-    } <= model.about.keys()
+    assert model.about.keys() >= SAID
     assert all(command.startswith("latentdiff ") for command in model.about["commands"])
     pipeline = latentdiff.load(model.name)
     assert (pipeline.tokenizer is not None) == (model.about["condition"] == "text")
@@ -83,6 +77,26 @@ def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> 
     assert data.shape == pipeline.codec.image_shape and (data.classes or ()) == tuple(pipeline.classes)
     images = pipeline.sample(2, steps=2)
     assert images.shape == (2, *pipeline.codec.image_shape) and float(images.std()) > 0.1
+
+
+@pytest.mark.parametrize("model", CODECS, ids=by_name)
+@pytest.mark.parametrize("size", [(64, 64), (32, 48), (128, 128)])
+def test_a_codec_is_whole_and_reconstructs_images_of_any_size(model: Shipped, size: tuple[int, int]) -> None:
+    checkpoint = open_checkpoint(model.folder)
+    checkpoint.verify()
+    assert model.bytes <= MOST and model.about.keys() >= SAID and all(model.about.values())
+    codec = load_codec(checkpoint, checkpoint.json("model_index.json"), image=(3, *size))
+    assert codec.image_shape == (3, *size)
+    rows, columns = torch.linspace(-0.9, 0.7, size[0]), torch.linspace(-0.8, 0.9, size[1])
+    image = torch.stack(
+        [rows[:, None] * columns, rows[:, None].expand(size), -columns.expand(size)]
+    ).unsqueeze(0)
+    with torch.no_grad():
+        flat = torch.full((1, 3, *size), 0.3)
+        copy, flat_copy = (codec.decode(codec.encode(x)) for x in (image, flat))
+    assert float((copy - image).square().mean()) < 0.004  # 30 dB
+    assert float((flat_copy - flat_copy.mean((2, 3), keepdim=True)).abs().max()) < 1e-4  # no weave, no frame
+    assert float((flat_copy - flat).abs().max()) < 0.1
 
 
 def test_the_digits_of_the_package_are_those_that_are_asked_for() -> None:

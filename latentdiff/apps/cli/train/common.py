@@ -192,6 +192,14 @@ def read_training_images(options: DataOptions, place: str | None = None, *, stre
     return replace(data, name=options.data)
 
 
+def quiet_images(options: DataOptions, *, stream: bool) -> ImageData:
+    """The images of the options, without a word about them."""
+    if stream or is_streamed(options.data):
+        return stream_dataset(options.data, **options.reading())
+    root = None if options.data_root is None else Path(options.data_root)
+    return load_dataset(options.data, **options.reading(), root=root)
+
+
 def read_data(options: DataOptions, place: str | None = None) -> Dataset:
     """The data set of the options, at ``place`` instead of theirs; its report is printed to stderr."""
     place = place or options.data

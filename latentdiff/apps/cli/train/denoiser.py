@@ -53,7 +53,7 @@ NOT_FOREIGN = (  # what it does not have
 
 @cli_command(
     "train-denoiser",
-    "latentdiff train-denoiser --data photos/ --size 64 --minutes 120",
+    "latentdiff train-denoiser --data photos/ --size 64 --minutes 45",
     "latentdiff train-denoiser --pixel --config mnist-pixel",
 )
 @options_of(TrainDenoiser, RunOptions)
@@ -219,10 +219,11 @@ def _fitted(
     trained_on = tuple(index.get("image", data.shape))
     if checkpoint is training.resume or (trained_on == data.shape and not about(checkpoint.folder)):
         return codec
-    note(
-        f"{checkpoint.folder.name}: trained on images of {cross(*trained_on[1:])}, used at"
-        f" {cross(*data.shape[1:])}: latents of {cross(*codec.latent_shape)}"
-    )
+    if trained_on != data.shape:
+        note(
+            f"{checkpoint.folder.name}: trained on images of {cross(*trained_on[1:])}, used at"
+            f" {cross(*data.shape[1:])}: latents of {cross(*codec.latent_shape)}"
+        )
     return normalized_for(codec, data.train, training.device)
 
 

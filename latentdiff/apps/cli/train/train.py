@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,11 @@ from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.config.loop import RunOptions
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 
+if TYPE_CHECKING:
+    from latentdiff.data.types import ImageData
+
+OWN_VAE = "own"  # --vae: train one on the images
+SIDE = 64  # pixels that images of different sizes are brought to
 SHARES = {"vae": 0.25, "denoiser": 0.75}  # of the minutes
 MINUTES = 15.0
 COMMON = (*DataOptions.model_fields, *StreamOptions.model_fields, "seed", "device", "threads", "runs")
@@ -29,7 +34,7 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
 
 @cli_command(
     "train",
-    "latentdiff train --data photos/ --size 32 --channels 3 --minutes 30",
+    "latentdiff train --data photos/ --minutes 60",
     "latentdiff train --config mnist-latent32",
     config=False,
 )
@@ -40,14 +45,17 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
     "--minutes",
     type=click.FloatRange(0, 10**6, min_open=True),
     group="Training",
-    help=f"Budget of both, a quarter of it for the VAE (default: that of --config, else {MINUTES:g}).",
+    help=(
+        "Budget of both, a quarter of it for a VAE that is trained (default: that of --config, else"
+        f" {MINUTES:g})."
+    ),
 )
 @option(
     "--vae",
     group="Model",
     help=(
-        "A trained VAE instead of one of these images: `colour` of the package, a run or a checkpoint; all"
-        " minutes are the denoiser's (default: train one)."
+        "own: train one on these images; or `colour` of the package, a run or a checkpoint, and all minutes"
+        " are the denoiser's (default: colour for colour images that it reconstructs well, else own)."
     ),
 )
 @option(
@@ -83,9 +91,12 @@ def command(
             raise click.UsageError("several processes train runs of one name: give --name")
         name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     build(RunOptions, {"name": name, "runs": values["runs"]})
-    chosen, vae = given(values), values["vae"]
-    if vae is not None and "latent" in chosen:
-        raise click.UsageError(f"--latent is for a VAE that is trained, got it with --vae {vae}")
+    chosen = given(values)
+    if values["vae"] not in (None, OWN_VAE) and "latent" in chosen:
+        raise click.UsageError(f"--latent is for a VAE that is trained, got it with --vae {values['vae']}")
+    if config is None:
+        chosen += _settle(values, Path(values["runs"]) / name)
+    vae = None if values["vae"] in (None, OWN_VAE) else values["vae"]
     minutes = values["minutes"] or (None if config is not None else MINUTES)
     shared = [] if config is None else ["--config", config]
     parts = {}
@@ -115,6 +126,68 @@ def command(
     return code
 
 
+def _settle(values: dict[str, Any], place: Path) -> list[str]:
+    """Choose --size and --vae from the images where they are left open; the names of what was chosen.
+
+    Images of different sizes are brought to 64 x 64 pixels. The VAE of the package is taken for colour images
+    that it reconstructs well, unless a VAE was trained by this name before.
+    """
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.apps.cli.train.common import quiet_images
+    from latentdiff.data.folder_pixels import SizesDiffer
+    from latentdiff.files.paths import expanded
+    from latentdiff.pipeline.checkpoint.runs import Run
+    from latentdiff.train.latent_dataset import is_encoded
+
+    settled: list[str] = []
+    options = build(DataOptions, {name: values[name] for name in DataOptions.model_fields})
+    if is_encoded(expanded(options.data)):
+        return settled
+    try:
+        data = quiet_images(options, stream=values["stream"])
+    except SizesDiffer:
+        note(f"images of different sizes are brought to {SIDE}x{SIDE} pixels; --size chooses another")
+        values["size"], settled = str(SIDE), ["size"]
+        data = quiet_images(options.model_copy(update={"size": values["size"]}), stream=values["stream"])
+    trained, started = (bool(Run(_folder(place, kind)).checkpoints()) for kind in SHARES)
+    if values["vae"] is None and values["latent"] is None and not trained:
+        values["vae"] = _codec_of_the_package(data, started=started)
+    return settled
+
+
+def _codec_of_the_package(data: ImageData, *, started: bool) -> str | None:
+    """The name of the package's VAE where it suits the images, or a training began with it; else None."""
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.pipeline.checkpoint.folder import INDEX, open_checkpoint
+    from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
+    from latentdiff.pipeline.components import load_codec
+    from latentdiff.train.choices import CODEC, LEAST_PSNR, LEAST_SIDE, reconstruction_psnr
+
+    folder = shipped_folder(CODEC)
+    if started:
+        return CODEC
+    if folder is None or data.channels != 3 or min(data.height, data.width) < LEAST_SIDE:
+        return None
+    checkpoint = open_checkpoint(folder)
+    codec = load_codec(checkpoint, checkpoint.json(INDEX), image=data.shape)
+    if codec.image_shape != data.shape:
+        return None
+    found = reconstruction_psnr(codec, data.train)
+    if found < LEAST_PSNR:
+        note(f"the VAE `{CODEC}` of the package reconstructs these images at {found:.1f} dB: training one")
+        return None
+    note(
+        f"VAE `{CODEC}` of the package, which reconstructs these images at {found:.1f} dB; --vae {OWN_VAE}"
+        " trains one"
+    )
+    return CODEC
+
+
+def _folder(place: Path, kind: str) -> Path:
+    """The folder of the run of a kind."""
+    return place.with_name(f"{place.name}-{kind}")
+
+
 @contextlib.contextmanager
 def _errors_of(ctx: click.Context) -> Iterator[None]:
     """Usage errors of a training that begin with an option of this command, too, point to this one's help."""
@@ -136,9 +209,9 @@ def _prepared(
     from latentdiff.pipeline.checkpoint.runs import Run
 
     called: click.Command = {"vae": train_vae, "denoiser": train_denoiser}[kind].command
-    folder = place.with_name(f"{place.name}-{kind}")
+    folder = _folder(place, kind)
     words = words + ([] if minutes is None else ["--minutes", f"{minutes:g}"])
-    words += ["--vae", vae or str(place.with_name(f"{place.name}-vae"))] if kind == "denoiser" else []
+    words += ["--vae", vae or str(_folder(place, "vae"))] if kind == "denoiser" else []
     words += ["--resume", str(folder)] if Run(folder).checkpoints() else ["--name", folder.name]
     return called.make_context(f"latentdiff train-{kind}", words)
 

@@ -40,7 +40,7 @@ PLANNED = (  # in the context: the VAE of a dry run, for the dry run of the deno
 @cli_command(
     "train-vae",
     "latentdiff train-vae --latent 32",
-    "latentdiff train-vae --data photos/ --size 64 --latent 4x16x16 --minutes 60",
+    "latentdiff train-vae --data photos/ --size 64 --minutes 15",
     "latentdiff train-vae --resume NAME",
 )
 @options_of(TrainVAE, RunOptions)

@@ -1,0 +1,70 @@
+"""What is chosen for a training from its latents, its images and its budget."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from latentdiff.config.training import TrainDenoiser
+from latentdiff.data import Split, to_float
+from latentdiff.nn import VAEConfig, build
+from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
+from latentdiff.train.choices import reconstruction_psnr, resolved
+from latentdiff.train.latents import normalized_for
+
+
+def codec(latent: tuple[int, ...] = (2, 8, 8), side: int = 32) -> VAECodec:
+    config = VAEConfig(image=(3, side, side), latent=latent, width=8, hidden=16)
+    channels = latent[0]
+    return VAECodec(build(config, seed=1), LatentStatistics(torch.zeros(channels), torch.ones(channels)))
+
+
+def images(n: int = 30) -> Split:
+    generator = torch.Generator().manual_seed(0)
+    return Split(torch.randint(0, 256, (n, 3, 32, 32), generator=generator).to(torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "prediction", "network"),
+    [
+        (codec(), {"minutes": 3}, "x0", "mlp"),
+        (codec(), {"minutes": 30}, "x0", "unet"),
+        (codec(), {"steps": 30}, "x0", "mlp"),
+        (codec((8,)), {"minutes": 30}, "v", "auto"),
+        (IdentityCodec((3, 16, 16)), {"minutes": 30, "pixel": True}, "v", "auto"),
+        (codec(), {"minutes": 30, "prediction": "eps", "network": "dit"}, "eps", "dit"),
+        (codec(), {"minutes": 30, "text": True}, "x0", "auto"),
+    ],
+)
+def test_network_and_prediction_follow_latents_and_minutes(
+    source: Codec, options: dict[str, Any], prediction: str, network: str
+) -> None:
+    found = resolved(TrainDenoiser(**options), source)
+    assert (found.prediction, found.network) == (prediction, network)
+    assert resolved(found, source) == found  # what was chosen is not chosen again
+
+
+def test_given_numbers_stay() -> None:
+    found = resolved(TrainDenoiser(minutes=30, width=64, batch=16, lr=1e-4), codec())
+    assert (found.width, found.batch, found.lr) == (64, 16, 1e-4)
+
+
+def test_latents_are_normalized_for_the_images() -> None:
+    source = replace(codec(), statistics=LatentStatistics(torch.full((2,), 3.0), torch.full((2,), 0.1)))
+    fitted = normalized_for(source, images(), torch.device("cpu"))
+    with torch.no_grad():
+        x = to_float(images().images)
+        noise = torch.randn(30, 2, 8, 8, generator=torch.Generator().manual_seed(2))
+        z = fitted.encode(x, noise=noise)
+    assert z.mean((0, 2, 3)).tolist() == pytest.approx([0, 0], abs=0.05)
+    assert z.std((0, 2, 3)).tolist() == pytest.approx([1, 1], abs=0.05)
+
+
+def test_the_psnr_is_that_of_the_reconstructions() -> None:
+    split, source = images(), codec()
+    with torch.no_grad():
+        x = to_float(split.images)
+        copies = source.vae.decode(source.vae.encode(x).mode())
+    mse = ((copies - x) / 2).double().square().flatten(1).mean(1)
+    assert reconstruction_psnr(source, split) == pytest.approx(float((-10 * mse.log10()).mean()), rel=1e-4)
