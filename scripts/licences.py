@@ -53,7 +53,7 @@ class Thing(NamedTuple):
     origin: str
 
 
-_DIGITS = "trained on MNIST (Y. LeCun, C. Cortes) by the commands that `latentdiff models` tells"
+_DIGITS = "trained on MNIST (Y. LeCun, C. Cortes) by the commands of `latentdiff models`"
 DATA = (
     Thing(
         "`mnist5k`",
@@ -79,6 +79,13 @@ DATA = (
     ),
 )
 WEIGHTS = (
+    Thing(
+        "model `colour`",
+        "in the package",
+        "Apache-2.0",
+        "trained on the pictures of `scripts/colour_corpus.py`: CC0 photos of clothes, OpenMoji (CC BY-SA 4.0), CC0 and"
+        " public-domain photos of scikit-image and CC0 sprites of Kenney.nl",
+    ),
     Thing("model `digits`", "in the package", "Apache-2.0", _DIGITS),
     Thing("model `digits-pixels`", "in the package", "Apache-2.0", _DIGITS),
     Thing("model `scenes`", "in the package", "Apache-2.0", _DIGITS),
