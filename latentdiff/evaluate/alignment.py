@@ -184,6 +184,8 @@ def _part(picture: NDArray[np.float64], ground: NDArray[np.float64], offset: tup
         return None
     cover = _cover(picture, ground, away)
     rows, columns = (np.flatnonzero((cover > FAINT).any(axis)) for axis in (1, 0))
+    if len(rows) == 0:  # all of it is faint
+        return None
     box = cover[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     middle = offset[0] + (rows[0] + rows[-1] + 1) / 2, offset[1] + (columns[0] + columns[-1] + 1) / 2
     return _Part(box, _foreground(picture, away), middle, max(box.shape))

@@ -27,7 +27,11 @@ def build(config: NetworkConfig, seed: int = 0) -> nn.Module:
 
     The global random generator is left as it was. TypeError for an unknown configuration.
     """
-    module = _blank(config).to_empty(device="cpu")
+    return initialized(_blank(config).to_empty(device="cpu"), seed)
+
+
+def initialized(module: nn.Module, seed: int) -> nn.Module:
+    """The module, its weights set by the seed alone; TypeError for a layer without a rule."""
     generator = torch.Generator().manual_seed(seed)
     for part in module.modules():
         _initialize(part, generator)

@@ -25,6 +25,7 @@ from latentdiff.metrics.features import (
 )
 from latentdiff.nn import Autoencoder, Posterior
 from latentdiff.nn.discriminator import PatchDiscriminator
+from latentdiff.nn.factory import initialized
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import INDEX, Writer
@@ -101,9 +102,8 @@ class VAETask:
             raise InputError("`loss`: bce needs a decoder of logits, expected mse or l1 for this autoencoder")
         self.options, self.network, self.vae, self.device = options, network, network, device
         if options.adversarial:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(options.seed)
-                discriminator = PatchDiscriminator(network.config.image[0])
+            discriminator = PatchDiscriminator(network.config.image[0])
+            initialized(discriminator, options.seed)
             self.network = AdversarialVAE(network, discriminator)
         self.batch, self.peak_lr = options.batch or network.config.batch, options.lr or network.config.peak_lr
         self._weight = network.config.beta if options.beta is None else options.beta

@@ -30,7 +30,10 @@ def command(name: str) -> click.Command:
         ("train-vae --steps 3 --minutes 1", "give one budget, got --steps and --minutes ("),
         ("train-vae --batch 8 --accumulate 3", "--batch must be a multiple of --accumulate, got 8 and 3 ("),
         ("train-vae --steps 0", "--steps: expected a number greater"),
-        ("train-vae --perceptual-network lpips-vgg", "--perceptual-network and --perceptual-weights need a"),
+        (
+            "train-vae --perceptual-network lpips-vgg",
+            "--perceptual-network, --perceptual-size and --perceptual-weights need a",
+        ),
         ("train-vae --latent 3x5x5 --data tiny.npz", "--latent: 3x5x5 does not fit"),
         ("train-vae --data nowhere", "--data 'nowhere': expected"),
         ("train --data nowhere", "--data 'nowhere': expected"),

@@ -29,11 +29,20 @@ KEYS = {  # of evaluation.json, which scripts of users read
     "vae/psnr": SCORE,
     "vae/perceptual": SCORE | {"network"},
     "vae/fd": SCORE | {"features"},
-    "samples": SETS | {"floor", "neighbors", "settings", "class_balance", "seed", "seconds"},
+    "samples": SETS | {"floor", "agreement", "neighbors", "settings", "class_balance", "seed", "seconds"},
     "samples/floor": SETS,
     "samples/fd": SCORE,
     "samples/features": {"name", "sha256", "dim"},
-    "samples/neighbors": {"n", "test_n", "train_n", "identical", "quantile", "features", "pixels"},
+    "samples/neighbors": {
+        "n",
+        "test_n",
+        "train_n",
+        "identical",
+        "quantile",
+        "mirrored",
+        "features",
+        "pixels",
+    },
     "samples/neighbors/features": CLOSE | {"network"},
     "samples/neighbors/pixels": CLOSE,
     "denoiser": {"loss", "weighting", "strata", "bits_per_dimension", "by_level"},
@@ -121,7 +130,7 @@ def test_a_denoiser_run_has_every_part(
         with Image.open(path) as picture:
             assert min(picture.size) > 100
     assert json.loads((tmp_path / "out/evaluation.json").read_text()) == found
-    assert len(list(cache.glob("*.safetensors"))) == 2  # test and train
+    assert len(list(cache.glob("*.safetensors"))) == 4  # test, train, train mirrored, a classifier
 
 
 def test_a_vae_run_and_a_pixel_run_have_their_parts(

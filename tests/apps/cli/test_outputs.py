@@ -34,6 +34,7 @@ WRITERS = {  # a command line that writes all that the command can write, by com
     "sample-cold": "--run runs/cold --steps 2 -n 2 --restore --files out",
     "reconstruct": "--run runs/vae",
     "plot-schedule": "--schedule linear --schedule cosine --T 20",
+    "datasets": "tiny.npz --preview preview.png",
     "encode": "--run runs/vae",
     "export": "--run runs/classes --part scheduler",
     "evaluate": "--images tiny.npz --reference tiny.npz --split test --resamples 0 --no-cache",
@@ -48,7 +49,6 @@ WITHOUT = {  # commands that write nothing, or a run of its own name
         "ui",
         "inspect",
         "models",
-        "datasets",
         "bench",
         "info",
     )
@@ -102,7 +102,13 @@ def test_every_command_is_known_to_write_or_not() -> None:
     assert WRITERS.keys() | WITHOUT == COMMANDS.keys() and not WRITERS.keys() & WITHOUT
     for name, command in commands():
         outputs = {str(param.name) for param in command.params if isinstance(param.type, Output)}
-        named = {str(param.name) for param in command.params} & {"out", "files", "trajectory", "maps"}
+        named = {str(param.name) for param in command.params} & {
+            "out",
+            "files",
+            "trajectory",
+            "maps",
+            "preview",
+        }
         assert named == (outputs or named), name
         assert (
             bool(named) == any(param.name == "overwrite" for param in command.params) == (name in WRITERS)

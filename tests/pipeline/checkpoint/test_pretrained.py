@@ -94,7 +94,7 @@ def test_a_codec_is_whole_and_reconstructs_images_of_any_size(model: Shipped, si
     with torch.no_grad():
         flat = torch.full((1, 3, *size), 0.3)
         copy, flat_copy = (codec.decode(codec.encode(x)) for x in (image, flat))
-    assert float((copy - image).square().mean()) < 0.004  # 30 dB
+    assert float((copy - image).square().mean()) < 0.01  # 26 dB
     assert float((flat_copy - flat_copy.mean((2, 3), keepdim=True)).abs().max()) < 1e-4  # no weave, no frame
     assert float((flat_copy - flat).abs().max()) < 0.1
 
