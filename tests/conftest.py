@@ -114,7 +114,9 @@ def vector(tiny_denoiser_run: Path) -> Pipeline:
 @pytest.fixture(scope="session")
 def tiny_spatial_run(tiny_folder: Path) -> Path:
     """A finished class-conditional v-prediction UNet on the latents 2x4x4 of a VAE, T = 20."""
-    vae = _trained("train-vae --latent 2x4x4 --width 8 --beta 0.01 --batch 128 --steps 80", tiny_folder, "spatial-vae")
+    vae = _trained(
+        "train-vae --latent 2x4x4 --width 8 --beta 0.01 --batch 128 --steps 80", tiny_folder, "spatial-vae"
+    )
     options = f"--vae {vae} --network unet --prediction v --width 16 --depth 1 --T 20 --steps 8"
     return _trained(f"train-denoiser {options}", tiny_folder, "spatial")
 
