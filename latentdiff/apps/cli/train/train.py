@@ -54,7 +54,7 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
     "--vae",
     group="Model",
     help=(
-        "own: train one on these images; or `colour` of the package, a run or a checkpoint, and all minutes"
+        "VAE: own trains one on these images; with colour of the package, a run or a checkpoint all minutes"
         " are the denoiser's (default: colour for colour images that it reconstructs well, else own)."
     ),
 )
