@@ -447,6 +447,19 @@ def test_images_that_the_vae_of_the_package_cannot_reconstruct_get_one_of_their_
     assert list(plans_of(done)) == ["vae", "denoiser"] and "dB: training one" in done.err
 
 
+def test_fine_tuning_keeps_the_network_and_what_it_predicts(
+    cli: Callable, tiny_spatial_run: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny_folder / "tiny.npz", tmp_path)
+    command = f"train-denoiser --data tiny.npz --init-from {tiny_spatial_run} --vae {tiny_spatial_run}"
+    done = cli(f"{command} --T 20 --steps 1 --dry-run --json", cwd=tmp_path)
+    plan = plans_of(done)
+    assert plan["options"]["prediction"] == "v" and plan["network"]["kind"] == "unet"
+    assert "--network unet --width 16" in done.err
+    other = cli(f"{command} --T 20 --steps 1 --network mlp --dry-run", cwd=tmp_path)
+    assert other.code == 1 and "its denoiser has" in other.err
+
+
 def test_small_and_grey_images_get_a_vae_of_their_own(cli: Callable, tmp_path: Path) -> None:
     smooth_photos(tmp_path / "photos", [(80, 96)])
     for size in ("--size 32", "--size 64 --channels 1"):

@@ -14,6 +14,7 @@ from latentdiff.apps.cli.shared.options import (
     cli_command,
     command_line_wins,
     dry_run_option,
+    flags,
     given,
     merge_v_pred,
     options_of,
@@ -91,7 +92,7 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
         options = training.options
     codec = _planned() or _codec(training, data)
     if training.resume is None and foreign is None:
-        training = replace(training, options=resolved(options, codec))
+        training = replace(training, options=resolved(_as_first(training), codec))
         options = training.options
         _note_choices(options, codec)
     if foreign is None:
@@ -121,16 +122,34 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     )
 
 
+def _as_first(training: Training[TrainDenoiser]) -> TrainDenoiser:
+    """The options with the network and the prediction of the run of --init-from where none are given."""
+    from latentdiff.nn.networks import kinds_with
+    from latentdiff.pipeline.checkpoint.folder import INDEX
+    from latentdiff.pipeline.components import load_config, load_diffusion
+
+    options, source = training.options, training.first
+    if source is None:
+        return options
+    update: dict[str, Any] = {}
+    if options.prediction == "auto":
+        update["prediction"] = load_diffusion(source, source.json(INDEX)).prediction
+    numbers = load_config(source, "denoiser")[0].model_dump()
+    if not given(NETWORK) and (kind := numbers.get("kind")) is not None:
+        names = ("width", *(name for name in ("depth", "patch") if kind in kinds_with(name)))
+        update |= {"network": kind} | {name: numbers[name] for name in names if name in numbers}
+    return options.model_copy(update=update)
+
+
 def _note_choices(options: TrainDenoiser, codec: Codec) -> None:
     """Say what was chosen for the latents where the command line leaves it open."""
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.nn.base_config import cross
 
     if options.network != "auto" and not given(["network"]):
-        note(
-            f"latents {cross(*codec.latent_shape)}: --network {options.network} --width {options.width}"
-            f" --prediction {options.prediction} --batch {options.batch} --lr {options.lr:g}"
-        )
+        chosen = {name: getattr(options, name) for name in ("network", "width", "prediction", "batch", "lr")}
+        words = " ".join(flags({name: value for name, value in chosen.items() if value is not None}))
+        note(f"latents {cross(*codec.latent_shape)}: {words}")
 
 
 def _planned() -> Codec | None:
