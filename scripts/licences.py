@@ -83,8 +83,8 @@ WEIGHTS = (
         "model `colour`",
         "in the package",
         "Apache-2.0",
-        "trained on the pictures of `scripts/colour_corpus.py`: CC0 photos of clothes, OpenMoji (CC BY-SA 4.0), CC0 and"
-        " public-domain photos of scikit-image and CC0 sprites of Kenney.nl",
+        "trained on the pictures of `scripts/colour_corpus.py`: CC0 photos of clothes, OpenMoji (CC BY-SA 4.0),"
+        " CC0 and public-domain photos of scikit-image and CC0 sprites of Kenney.nl",
     ),
     Thing("model `digits`", "in the package", "Apache-2.0", _DIGITS),
     Thing("model `digits-pixels`", "in the package", "Apache-2.0", _DIGITS),

@@ -24,7 +24,7 @@ def observing(observer: Observer) -> Iterator[None]:
 
 
 def reported(items: Sequence[T], what: str, *, each: int = 1, total: int | None = None) -> Iterator[T]:
-    """The items, each reported once the next one is asked for.
+    """The items, each reported once the next one is requested.
 
     An item stands for ``each`` of ``total`` (default: the number of items).
     """

@@ -46,7 +46,7 @@ class ClassAgreement(Scores):
 
     ``accuracy``: share of samples assigned to the class that was requested, None for samples without
     classes; ``real_accuracy``: that of real images and their labels; ``relative``: the former over the
-    latter, 1 where samples are told apart as well as photos. ``held_out``: the real images are those of the
+    latter, 1 where samples are classified as well as photos. ``held_out``: the real images are those of the
     fit, each by the fit to the others.
     """
 

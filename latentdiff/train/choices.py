@@ -14,7 +14,7 @@ from latentdiff.pipeline.codec import Codec, IdentityCodec
 
 
 class GridChoice(NamedTuple):
-    """The network for latent grids of at most ``numbers``, of trainings of at most ``minutes``."""
+    """The network for latent grids of at most ``numbers``, in trainings of at most ``minutes``."""
 
     numbers: float
     minutes: float
@@ -24,7 +24,7 @@ class GridChoice(NamedTuple):
     lr: float
 
 
-# measured on photos of clothes and emoji (docs/quality.md): the first row that fits
+# the first row that fits, by trials on photos of clothes (docs/quality.md); without minutes the last one
 GRIDS = (
     GridChoice(4096, 5, "mlp", 512, 256, 2e-3),
     GridChoice(math.inf, math.inf, "unet", 48, 64, 2e-3),
@@ -44,7 +44,7 @@ def resolved(options: TrainDenoiser, codec: Codec) -> TrainDenoiser:
     if options.prediction == "auto":
         update["prediction"] = "x0" if grid and not options.diffusion().schedule.zero_terminal_snr else "v"
     if options.network == "auto" and grid and not options.text and options.preset == "small":
-        numbers, minutes = math.prod(codec.latent_shape), options.minutes or 0.0
+        numbers, minutes = math.prod(codec.latent_shape), options.minutes or math.inf
         choice = next(row for row in GRIDS if numbers <= row.numbers and minutes <= row.minutes)
         update["network"] = choice.network
         for name in ("width", "batch", "lr"):
@@ -54,8 +54,9 @@ def resolved(options: TrainDenoiser, codec: Codec) -> TrainDenoiser:
 
 
 CODEC = "colour"  # the VAE of the package
-LEAST_PSNR = 23.0  # dB: below it a VAE of the images themselves is better (docs/quality.md)
-LEAST_SIDE = 48  # pixels; smaller images keep more in a grid at a quarter of their sides
+# both are chosen by eye: a VAE of the images themselves is not yet compared at the same time
+LEAST_PSNR = 23.0  # dB
+LEAST_SIDE = 48  # pixels
 COMPARED = 100  # images that decide
 
 

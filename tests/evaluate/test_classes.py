@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from quarters import bright, network, noise
 from torch import Tensor
 
 from latentdiff import evaluate
@@ -19,36 +20,12 @@ NAMES = ("north", "east", "south", "west")
 LABELS = torch.arange(120) % 4
 
 
-def noise(n: int, *, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8, generator=generator)
-
-
-def bright(labels: Tensor, *, seed: int = 0) -> Tensor:
-    """Images whose quarter ``label`` is the brightest."""
-    images = noise(len(labels), seed=seed) // 4
-    for k, label in enumerate(labels.tolist()):
-        y, x = divmod(label, 2)
-        images[k, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4] += 150
-    return images
-
-
-def network(classes: int = 9) -> FeatureNetwork:
-    """Features: the means of the four quarters."""
-
-    def run(images: Tensor) -> tuple[Tensor, Tensor]:
-        quarters = images.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((1, 4, 5)).flatten(1) / 255
-        return quarters, 40 * quarters
-
-    return FeatureNetwork("quarters", "0" * 64, 4, classes, CPU, run)
-
-
 class Counting:
     """Quarters of an image as features, without classes of their own; counts the images."""
 
     def __init__(self) -> None:
         self.seen = 0
-        plain = network()
+        plain = network("quarters", 9)
 
         def run(images: Tensor) -> tuple[Tensor, Tensor]:
             self.seen += len(images)
@@ -58,7 +35,7 @@ class Counting:
 
 
 def real(labels: Tensor, *, seed: int) -> Reference:
-    return Reference.from_images(bright(labels, seed=seed), network(), data_labels=labels)
+    return Reference.from_images(bright(labels, seed=seed), network("quarters", 9), data_labels=labels)
 
 
 def agreement(guess_of: Tensor, wanted: Tensor | None) -> evaluate.ClassAgreement:
@@ -66,7 +43,7 @@ def agreement(guess_of: Tensor, wanted: Tensor | None) -> evaluate.ClassAgreemen
     train, test = real(LABELS, seed=1), real(LABELS[:80], seed=2)
     classifier = evaluate.class_classifier(train, NAMES)
     assert classifier is not None and test.data_labels is not None
-    samples = extract(network(), bright(guess_of, seed=3))
+    samples = extract(network("quarters", 9), bright(guess_of, seed=3))
     sides = test.features, test.data_labels
     return evaluate.score_classes(classifier, samples, wanted, *sides, NAMES, resampling=QUICK)
 
@@ -96,12 +73,12 @@ def test_samples_without_classes_still_show_which_are_missing() -> None:
 
 def test_sets_are_compared_by_the_fit_to_the_reference_without_the_image() -> None:
     reference = real(LABELS, seed=1)
-    samples = extract(network(), bright(LABELS[:40], seed=3))
+    samples = extract(network("quarters", 9), bright(LABELS[:40], seed=3))
     found = evaluate.score_set_classes(samples, LABELS[:40], reference, NAMES, resampling=QUICK)
     assert found is not None and found.accuracy is not None and found.held_out
     assert found.accuracy.value == found.real_accuracy.value == 1 and found.train_n == found.real_n == 120
     assert "each of which is measured by the fit to the others" in str(agreement_table(found).title)
-    plain = Reference.from_images(bright(LABELS), network())
+    plain = Reference.from_images(bright(LABELS), network("quarters", 9))
     assert evaluate.score_set_classes(samples, None, plain, NAMES) is None
 
 
@@ -116,7 +93,10 @@ def test_a_class_that_real_images_never_show_has_no_ratio() -> None:
 
 
 def test_there_is_no_classifier_without_classes_of_two_images(tmp_path: Path) -> None:
-    assert evaluate.class_classifier(Reference.from_images(noise(9, seed=1), network()), NAMES) is None
+    assert (
+        evaluate.class_classifier(Reference.from_images(noise(9, seed=1), network("quarters", 9)), NAMES)
+        is None
+    )
     alone = torch.tensor([0, 0, 0, 1])
     assert evaluate.class_classifier(real(alone, seed=1), NAMES) is None
     cache = FeatureCache(tmp_path, pytest.fail)
@@ -147,14 +127,19 @@ def test_real_images_are_embedded_once_with_and_without_a_cache(tmp_path: Path) 
 
 
 def test_mirrored_copies_are_found_and_shown() -> None:
-    train, fresh = Reference.from_images(noise(60, seed=1), network()), noise(20, seed=2)
+    train, fresh = Reference.from_images(noise(60, seed=1), network("quarters", 9)), noise(20, seed=2)
     copies = train.images[20:40].flip(3).contiguous()
     copies[::2] = train.images[20:40:2]  # every other one is not mirrored
     found = {}
     for name, images in (("copies", copies), ("fresh", fresh)):
-        turned = extract(network(), images.flip(3))
-        found[name] = evaluate.find_neighbors(images, extract(network(), images), train, mirrored=turned)
-    mine, plain = found["copies"], evaluate.find_neighbors(copies, extract(network(), copies), train)
+        turned = extract(network("quarters", 9), images.flip(3))
+        found[name] = evaluate.find_neighbors(
+            images, extract(network("quarters", 9), images), train, mirrored=turned
+        )
+    mine, plain = (
+        found["copies"],
+        evaluate.find_neighbors(copies, extract(network("quarters", 9), copies), train),
+    )
     assert mine.pixel_index.tolist() == mine.feature_index.tolist() == list(range(20, 40))
     assert mine.pixel_mirrored is not None and mine.feature_mirrored is not None
     assert mine.pixel_mirrored.tolist() == mine.feature_mirrored.tolist() == [False, True] * 10
@@ -165,7 +150,7 @@ def test_mirrored_copies_are_found_and_shown() -> None:
     assert bool(
         (
             found["fresh"].pixel_distance
-            <= evaluate.find_neighbors(fresh, extract(network(), fresh), train).pixel_distance
+            <= evaluate.find_neighbors(fresh, extract(network("quarters", 9), fresh), train).pixel_distance
         ).all()
     )
     closest, first = neighbor_examples(copies, train.images, mine, found["fresh"])

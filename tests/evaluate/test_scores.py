@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from quarters import bright, network, noise
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
@@ -23,37 +24,13 @@ from latentdiff.evaluate import Reference, Resampling, metric_table
 from latentdiff.evaluate.chunks import chunks
 from latentdiff.evaluate.interval_score import frechet_score
 from latentdiff.evaluate.reconstruct import default_levels
-from latentdiff.metrics.features import FeatureNetwork, default_features, extract
+from latentdiff.metrics.features import default_features, extract
 from latentdiff.metrics.frechet import frechet, moments
 from latentdiff.metrics.mmd import kernel_distance
 from latentdiff.metrics.neighbors import precision_recall
 
 CPU = torch.device("cpu")
 QUICK = Resampling(40)
-
-
-def noise(n: int, *, seed: int, low: int = 0, side: int = 8) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(low, 256, (n, 1, side, side), dtype=torch.uint8, generator=generator)
-
-
-def network(name: str = "corners", classes: int = 4) -> FeatureNetwork:
-    """Features: the means of the four quarters; the class: the brightest one."""
-
-    def run(images: Tensor) -> tuple[Tensor, Tensor]:
-        quarters = images.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((1, 4, 5)).flatten(1) / 255
-        return quarters, 40 * quarters
-
-    return FeatureNetwork(name, "0" * 64, 4, classes, CPU, run)
-
-
-def bright(labels: Tensor, *, seed: int = 0) -> Tensor:
-    """Images whose quarter ``label`` is the brightest."""
-    images = noise(len(labels), seed=seed) // 4
-    for k, label in enumerate(labels.tolist()):
-        y, x = divmod(label, 2)
-        images[k, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4] += 150
-    return images
 
 
 def test_every_figure_of_a_set_is_the_metric_of_its_features() -> None:

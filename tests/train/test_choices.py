@@ -30,7 +30,7 @@ def images(n: int = 30) -> Split:
     [
         (codec(), {"minutes": 3}, "x0", "mlp"),
         (codec(), {"minutes": 30}, "x0", "unet"),
-        (codec(), {"steps": 30}, "x0", "mlp"),
+        (codec(), {"steps": 30}, "x0", "unet"),
         (codec((8,)), {"minutes": 30}, "v", "auto"),
         (IdentityCodec((3, 16, 16)), {"minutes": 30, "pixel": True}, "v", "auto"),
         (codec(), {"minutes": 30, "prediction": "eps", "network": "dit"}, "eps", "dit"),

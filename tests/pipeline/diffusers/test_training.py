@@ -1,4 +1,4 @@
-"""Autoencoders and UNets of diffusers trained further: what changes, what stays, and that diffusers loads it."""
+"""Autoencoders and UNets of diffusers trained further: what changes, what stays, what loads."""
 
 import json
 import shutil

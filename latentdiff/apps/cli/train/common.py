@@ -192,12 +192,16 @@ def read_training_images(options: DataOptions, place: str | None = None, *, stre
     return replace(data, name=options.data)
 
 
-def quiet_images(options: DataOptions, *, stream: bool) -> ImageData:
-    """The images of the options, without a word about them."""
+def unreported_images(options: DataOptions, *, stream: bool) -> ImageData:
+    """The images of the options, without their report."""
     if stream or is_streamed(options.data):
         return stream_dataset(options.data, **options.reading())
+    return _loaded(options, options.data)
+
+
+def _loaded(options: DataOptions, place: str) -> Dataset:
     root = None if options.data_root is None else Path(options.data_root)
-    return load_dataset(options.data, **options.reading(), root=root)
+    return load_dataset(place, **options.reading(), root=root)
 
 
 def read_data(options: DataOptions, place: str | None = None) -> Dataset:
@@ -205,8 +209,7 @@ def read_data(options: DataOptions, place: str | None = None) -> Dataset:
     place = place or options.data
     if is_encoded(expanded(place)):
         raise InputError(f"{place}: expected images, found latents; these are for `train-denoiser`")
-    root = None if options.data_root is None else Path(options.data_root)
-    data = load_dataset(place, **options.reading(), root=root)
+    data = _loaded(options, place)
     _check_read(data, options)
     return replace(data, name=options.data)
 

@@ -133,7 +133,7 @@ def _settle(values: dict[str, Any], place: Path) -> list[str]:
     that it reconstructs well, unless a VAE was trained by this name before.
     """
     from latentdiff.apps.cli.shared.progress import note
-    from latentdiff.apps.cli.train.common import quiet_images
+    from latentdiff.apps.cli.train.common import unreported_images
     from latentdiff.data.folder_pixels import SizesDiffer
     from latentdiff.files.paths import expanded
     from latentdiff.pipeline.checkpoint.runs import Run
@@ -144,11 +144,11 @@ def _settle(values: dict[str, Any], place: Path) -> list[str]:
     if is_encoded(expanded(options.data)):
         return settled
     try:
-        data = quiet_images(options, stream=values["stream"])
+        data = unreported_images(options, stream=values["stream"])
     except SizesDiffer:
         note(f"images of different sizes are brought to {SIDE}x{SIDE} pixels; --size chooses another")
         values["size"], settled = str(SIDE), ["size"]
-        data = quiet_images(options.model_copy(update={"size": values["size"]}), stream=values["stream"])
+        data = unreported_images(options.model_copy(update={"size": values["size"]}), stream=values["stream"])
     trained, started = (bool(Run(_folder(place, kind)).checkpoints()) for kind in SHARES)
     if values["vae"] is None and values["latent"] is None and not trained:
         values["vae"] = _codec_of_the_package(data, started=started)
@@ -223,12 +223,10 @@ def _check(denoiser: dict[str, Any]) -> None:
     if not denoiser["text"]:
         return
     if not denoiser["stream"]:
-        from latentdiff.data import load_dataset
+        from latentdiff.apps.cli.train.common import unreported_images
         from latentdiff.train.build import check_captions
 
-        options = build(DataOptions, denoiser)
-        root = None if options.data_root is None else Path(options.data_root)
-        check_captions(load_dataset(options.data, **options.reading(), root=root))
+        check_captions(unreported_images(build(DataOptions, denoiser), stream=False))
 
 
 def _called(part: click.Context, *, as_json: bool) -> tuple[int, Any]:
