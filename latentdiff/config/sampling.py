@@ -50,9 +50,10 @@ class Sampling(Config):
     variance: Literal["small", "large", "learned"] | None = setting(
         None, "variance of ddpm's noise (default: learned if the model learned it, else small)", advanced=True
     )
-    guidance: float = setting(
-        1.0,
-        "classifier-free guidance; 0 ignores the condition, 1 is plain conditional, more exaggerates it",
+    guidance: float | None = setting(
+        None,
+        "classifier-free guidance; 0 ignores the condition, 1 is plain conditional, more exaggerates it"
+        " (default: the model's own, 1 where it names none)",
         ge=0,
         le=100,
     )
@@ -105,17 +106,21 @@ class Sampling(Config):
                 f"`guidance_low` must not exceed `guidance_high`, got {self.guidance_low:g} >"
                 f" {self.guidance_high:g}"
             )
-        if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (0, 1):
+        if self.guidance in (None, 1) and (self.guidance_low, self.guidance_high) != (0, 1):
             raise ValueError(
                 "`guidance_low` and `guidance_high` have no effect at guidance 1; set `guidance` as well"
             )
-        if self.guidance == 1 and self.negative_prompt:
+        if self.guidance in (None, 1) and self.negative_prompt:
             raise ValueError("`negative_prompt` has no effect at guidance 1; set `guidance` as well")
-        if self.guidance in (0, 1) and self.guidance_rescale:
-            raise ValueError(
-                f"`guidance_rescale` corrects a `guidance` other than 0 and 1, got {self.guidance:g}"
-            )
+        if not self.exaggerates and self.guidance_rescale:
+            found = "none" if self.guidance is None else f"{self.guidance:g}"
+            raise ValueError(f"`guidance_rescale` corrects a `guidance` other than 0 and 1, got {found}")
         return self
+
+    @property
+    def exaggerates(self) -> bool:
+        """Whether a guidance is named that needs a condition: one other than 0 and 1."""
+        return self.guidance not in (None, 0, 1)
 
     @property
     def interval(self) -> tuple[float, float]:

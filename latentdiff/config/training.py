@@ -61,6 +61,14 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
     depth: int | None = setting(
         None, "residual blocks a level (default: by preset, 0, 1 or 2)", ge=0, le=8, advanced=True
     )
+    detail: int | None = setting(
+        None,
+        "residual blocks of the decoder at half of the images' resolution; each costs a tenth of the speed"
+        " (default: 0)",
+        ge=0,
+        le=8,
+        advanced=True,
+    )
     train: Literal["all", "decoder"] = setting(
         "all",
         "part that is trained; with --init-from, decoder leaves the encoder and so the latents as they are,"
@@ -219,6 +227,15 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         "share of labels replaced by the null class, for guidance; of captions: by the empty text",
         ge=0,
         le=1,
+        group="Model",
+        advanced=True,
+    )
+    guidance: float | None = setting(
+        None,
+        "classifier-free guidance that is kept with the model: `sample` uses it where none is given (default:"
+        " 3 for classes of colour images on the grid of a VAE, else 1)",
+        ge=0,
+        le=100,
         group="Model",
         advanced=True,
     )

@@ -154,7 +154,7 @@ def evaluate_samples(
     """
     _check_shape(pipeline, data)
     split = split_of(data, settings.split)
-    by_class = bool(pipeline.classes) and bool(settings.sampling.guidance)
+    by_class = bool(pipeline.classes) and settings.sampling.guidance != 0
     balance: ClassBalance = settings.class_balance or ("data" if pipeline.class_counts else "equal")
     labels = pipeline.class_labels(settings.n, balance) if by_class else None
     texts = _texts(pipeline, data, settings)
@@ -306,7 +306,7 @@ def evaluate_reconstruction(
 
 def _texts(pipeline: Pipeline, data: Dataset, settings: EvaluationSettings) -> Sequence[str] | None:
     """The captions of the split as prompts; None for a model without texts, and without guidance."""
-    if pipeline.tokenizer is None or not settings.sampling.guidance:
+    if pipeline.tokenizer is None or settings.sampling.guidance == 0:
         return None
     captions = split_of(data, settings.split).captions
     if captions is None:
@@ -342,7 +342,7 @@ def _check_shape(pipeline: Pipeline, data: Dataset) -> None:
 def _check_guidance(pipeline: Pipeline, data: Dataset, settings: EvaluationSettings) -> None:
     """InputError, before any work, where guidance of reconstructions lacks labels in the data."""
     guidance = settings.sampling.guidance
-    if guidance not in (0, 1) and pipeline.classes and split_of(data, settings.split).labels is None:
+    if settings.sampling.exaggerates and pipeline.classes and split_of(data, settings.split).labels is None:
         raise InputError(
             f"{data.name}: guidance {guidance:g} needs labels for the reconstructions, these images have"
             " none; expected guidance 1, or parts without reconstruction"

@@ -61,7 +61,7 @@ def reconstruct_from(
     alpha, sigma = pipeline.schedule.at(t)
     kept: list[tuple[Tensor, ...]] = []
     for rows, x0, known, key in clean_chunks(
-        pipeline, images, labels if chosen.guidance else None, seed=seed
+        pipeline, images, None if chosen.guidance == 0 else labels, seed=seed
     ):
         x_t = (alpha * x0.double() + sigma * key.at("train", t).normal(x0.shape[1:]).double()).float()
         denoise = pipeline.denoiser(known, chosen)

@@ -134,6 +134,33 @@ class VAE(Autoencoder):
         return self.encoder.parameters()
 
 
+def grow(network: VAE, source: VAE) -> None:
+    """Give a new ``network`` the weights of ``source``, which has fewer residual blocks.
+
+    The blocks that it lacks are left as they are, at first the identity, so that both compute the same.
+    ValueError unless the configurations differ in ``depth`` and ``detail`` alone, and neither shrinks.
+    """
+    new, old = network.config, source.config
+    more = {"depth": max(old.depth, new.depth), "detail": max(old.detail, new.detail)}
+    if old.model_copy(update=more) != new:
+        raise ValueError(f"expected the network {old} with a larger depth or detail, got {new}")
+    for mine, theirs in ((network.encoder, source.encoder), (network.decoder, source.decoder)):
+        for stage, first in zip(_stages(mine), _stages(theirs), strict=True):
+            for layer, known in zip(stage, first, strict=False):
+                layer.load_state_dict(known.state_dict())
+
+
+def _stages(layers: nn.Sequential) -> list[list[nn.Module]]:
+    """The layers, with the residual blocks that follow one another as one stage behind the layer before."""
+    stages: list[list[nn.Module]] = []
+    for layer in layers:
+        if isinstance(layer, _VAEBlock) and stages:
+            stages[-1].append(layer)
+        else:
+            stages.append([layer])
+    return stages
+
+
 def _encoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Sequential:
     layers: list[nn.Module] = [_conv(config, config.image[0], channels[0], _HALVE if strided else _SAME)]
     if len(channels) == 1:
@@ -162,6 +189,7 @@ def _decoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Seq
     for i, (c_in, c_out) in enumerate(pairwise(channels), start=2):
         layers += [GroupNorm(NORM_GROUPS, c_in), nn.SiLU(), _doubling(config, c_in, c_out)]
         layers += _blocks(config, c_out) if i < len(channels) else []
+    layers += [_VAEBlock(config, channels[-1]) for _ in range(config.detail)]
     layers += [GroupNorm(NORM_GROUPS, channels[-1]), nn.SiLU()]
     if not strided:
         layers.append(_conv(config, channels[-1], config.image[0]))

@@ -42,6 +42,9 @@ class VAEConfig(NetworkConfig):
     depth: int = Field(
         default=0, ge=0, le=8, description="residual blocks at each resolution below half of the image's"
     )
+    detail: int = Field(
+        default=0, ge=0, le=8, description="residual blocks of the decoder at half of the image's resolution"
+    )
     upsampling: Literal["transposed", "checkerboard-free"] = Field(
         default="transposed",
         description="checkerboard-free: kernels without artefacts of period 2 and replicated edges, so that"

@@ -29,7 +29,7 @@ from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.batching import batch_that_fits, even_size, map_images
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer, writing
-from latentdiff.pipeline.checkpoint.index import class_counts, class_names
+from latentdiff.pipeline.checkpoint.index import class_counts, class_names, guidance
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import Codec, IdentityCodec, VAECodec
 from latentdiff.pipeline.components import (
@@ -74,6 +74,7 @@ class Pipeline:
     data: str = ""  # name of the data it was trained on
     class_counts: tuple[int, ...] = ()  # images of each class there, () if unknown
     tokenizer: TextTokenizer | None = None
+    guidance: float = 1.0  # of samples with a condition, where none is given
 
     @cached_property
     def conditioner(self) -> Conditioner:
@@ -104,12 +105,12 @@ class Pipeline:
         """``n`` images, float32 [n, C, H, W] in [-1, 1] on the CPU.
 
         ``overrides`` are fields of :class:`~latentdiff.config.sampling.Sampling`, alone or on top of
-        ``settings``: sampler, steps, spacing, eta, variance, guidance, guidance_low, guidance_high,
-        guidance_rescale, negative_prompt, compile. Image k comes from seed + k alone, whatever the batch it
-        is in. ``label``: a class by index or name, or a prompt of a text-conditional model, or one for each
-        image; None draws without a condition. InputError for settings that the model cannot follow.
-        ``compile`` takes seconds to minutes once for a batch size, then draws faster: the same images to
-        1e-4.
+        ``settings``: sampler, steps, spacing, eta, variance, guidance (default: the model's own),
+        guidance_low, guidance_high, guidance_rescale, negative_prompt, compile. Image k comes from seed + k
+        alone, whatever the batch it is in. ``label``: a class by index or name, or a prompt of a
+        text-conditional model, or one for each image; None draws without a condition. InputError for settings
+        that the model cannot follow. ``compile`` takes seconds to minutes once for a batch size, then draws
+        faster: the same images to 1e-4.
         """
         chosen, recorder = _with_overrides(settings, overrides), Recorder(progress=progress)
         return self.run(chosen, self.key(seed, n), label=label, batch=batch, recorder=recorder).images
@@ -130,7 +131,7 @@ class Pipeline:
         ``batch``, or as many as memory holds. A captured CUDA graph records nothing: a micro-batch
         whose frames are recorded is drawn without it.
         """
-        n = len(key)
+        n, settings = len(key), self.with_defaults(settings, guidance=None if label is not None else 1.0)
         x = start(key, self.codec.latent_shape) if x is None else x
         if settings.compile:  # one graph serves all micro-batches: the last is filled up to their size
             batch = even_size(n, self._fits if batch is None else batch)
@@ -145,7 +146,7 @@ class Pipeline:
         def draw(part: MicroBatch) -> SampleResult:
             x, labels, recorder = starts[part.rows], part.labels, part.recorder
             if settings.compile and self._captures and not recorder.frames:
-                loop = self._loops(self.with_defaults(settings), len(x), x.dtype, labels is not None)
+                loop = self._loops(settings, len(x), x.dtype, labels is not None)
                 latents = loop(x, Key(part.key.seeds), labels=labels)
                 if recorder.progress is not None:
                     recorder.progress(len(levels) - 1, len(levels) - 1)
@@ -288,15 +289,16 @@ class Pipeline:
         """The Denoiser of this model with the guidance of ``settings``, to use in a loop of one's own.
 
         ``labels`` come from ``conditioner.encode`` (None: unconditional); ``overrides`` as for
-        :meth:`sample`. ``network`` stands in for the model's own, e.g. compiled. InputError for a guidance
-        other than 0 or 1 without labels.
+        :meth:`sample`, guidance 1 where none is given. ``network`` stands in for the model's own, e.g.
+        compiled. InputError for a guidance other than 0 or 1 without labels.
         """
         chosen = _with_overrides(settings, overrides)
-        self.conditioner.validate(labels, chosen.guidance)
+        guidance = 1.0 if chosen.guidance is None else chosen.guidance
+        self.conditioner.validate(labels, guidance)
         null, condition = self.conditioner.null(chosen.negative_prompt), None
         if labels is not None:
             interval = chosen.guidance_low, chosen.guidance_high
-            condition = Condition(labels, null, chosen.guidance, *interval, chosen.guidance_rescale)
+            condition = Condition(labels, null, guidance, *interval, chosen.guidance_rescale)
         elif isinstance(null, Tensor):  # a text-conditional network always takes an encoded text
             condition = Condition(null, null)
         return denoiser(
@@ -309,9 +311,13 @@ class Pipeline:
             learned_variance=self.diffusion.variance == "learned",
         )
 
-    def with_defaults(self, settings: Sampling) -> Sampling:
-        """The settings with the defaults of this model filled in."""
-        return with_defaults(settings, self.diffusion, self.schedule)
+    def with_defaults(self, settings: Sampling, *, guidance: float | None = None) -> Sampling:
+        """The settings with the defaults of this model filled in; ``guidance``: in place of the model's."""
+        found = with_defaults(settings, self.diffusion, self.schedule)
+        if found.guidance is not None:
+            return found
+        own = self.guidance if self.classes or self.tokenizer else 1.0
+        return found.model_copy(update={"guidance": own if guidance is None else guidance})
 
     def plan(self, settings: Sampling) -> tuple[SamplerStep, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""
@@ -374,6 +380,8 @@ class Pipeline:
         index |= {**about, "image": list(codec.image_shape)}
         if self.class_counts:
             index["class_counts"] = list(self.class_counts)
+        if self.guidance != 1:
+            index["guidance"] = self.guidance
         if isinstance(codec, IdentityCodec) and codec.scale != 1:
             index["pixel_scale"] = codec.scale
         writer.json(INDEX, index)
@@ -414,4 +422,5 @@ def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
         data=str(index.get("data", "")),
         class_counts=class_counts(checkpoint, index, len(classes)),
         tokenizer=load_text_tokenizer(checkpoint, text_of(config)),
+        guidance=guidance(checkpoint, index),
     )

@@ -32,6 +32,7 @@ def vae_config_of(options: TrainVAE, data: ImageData) -> VAEConfig:
         latent=latent,
         width=options.width,
         depth=depth,
+        detail=options.detail,
         upsampling="checkerboard-free" if spatial else None,
     )
 

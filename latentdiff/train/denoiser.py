@@ -21,6 +21,7 @@ from latentdiff.diffusion.denoiser import timestep
 from latentdiff.diffusion.losses import VariationalBound, Weighting, level_weights
 from latentdiff.diffusion.prediction import target, to_x0
 from latentdiff.diffusion.schedule import Schedule, make_schedule
+from latentdiff.errors import InputError
 from latentdiff.nn import ExternalModel
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import ALONE, Ranks
@@ -32,7 +33,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 from latentdiff.train.batch import autocast, chunk_of, data_key, draw_levels
 from latentdiff.train.brightness import save_brightness
-from latentdiff.train.choices import resolved
+from latentdiff.train.choices import resolved, usual_guidance
 from latentdiff.train.conditioning import conditioning_of
 from latentdiff.train.latents import latents_of
 from latentdiff.train.quick_evaluation import GridSamples, QuickEvaluation
@@ -90,6 +91,7 @@ class DenoiserTask:
         # another library's network of classes has no null class
         self._dropout = 0.0 if isinstance(network, ExternalModel) else options.label_dropout
         self.num_classes = config.num_classes
+        self.guidance = self._guidance()
         self.size, self.batch = len(data.train), options.batch or config.batch
         self.default_steps = config.steps
         self.peak_lr = options.lr or config.peak_lr[options.preset]
@@ -105,6 +107,16 @@ class DenoiserTask:
         self._bound: VariationalBound | None = None
         if options.variance == "learned":
             self._bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
+
+    def _guidance(self) -> float:
+        """The guidance to keep with the model; InputError for one that it would not have learned."""
+        options, trained = self.options, bool(self.num_classes or self.tokenizer) and self._dropout > 0
+        if options.guidance not in (None, 0, 1) and not trained:
+            raise InputError(
+                f"`guidance` {options.guidance:g}: needs classes or texts, and `label_dropout` above 0, of"
+                " which this training has none"
+            )
+        return usual_guidance(options, self.codec, classes=bool(self.num_classes) and trained)
 
     def prefetch(self, indices: Tensor) -> None:
         self.latents.prefetch(indices)
@@ -183,6 +195,7 @@ class DenoiserTask:
             data=self.data.name,
             class_counts=_counts(self.data.train, len(names)),
             tokenizer=self.tokenizer,
+            guidance=self.guidance,
         )
 
     def save_samples(self, network: nn.Module, path: Path) -> GridSamples:

@@ -5,14 +5,15 @@ import itertools
 import pytest
 import torch
 
-from latentdiff.nn import VAE, VAEConfig
-from latentdiff.nn.autoencoder import Upsample
+from latentdiff.nn import VAE, VAEConfig, build
+from latentdiff.nn.autoencoder import Upsample, grow
 
 CONFIGS = [
     VAEConfig(image=(3, 32, 32), latent=(4, 8, 8), width=16, depth=1, upsampling="checkerboard-free"),
     VAEConfig(image=(3, 32, 64), latent=(4, 4, 8), width=8, depth=2, upsampling="checkerboard-free"),
     VAEConfig(image=(1, 24, 24), latent=(4, 12, 12), width=8, depth=0, upsampling="checkerboard-free"),
     VAEConfig(image=(3, 16, 16), latent=(4, 16, 16), width=8, depth=1, upsampling="checkerboard-free"),
+    VAEConfig(image=(3, 32, 32), latent=(4, 8, 8), width=16, detail=2, upsampling="checkerboard-free"),
 ]
 
 
@@ -42,7 +43,7 @@ def test_upsample_adds_a_phase_at_a_time() -> None:
     torch.testing.assert_close(layer(x).detach(), expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: "x".join(map(str, config.latent)))
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.latent} {config.detail}")
 def test_a_flat_image_stays_flat(config: VAEConfig) -> None:
     """Neither a weave of the upsampling nor a frame of the padding, whatever the weights."""
     vae, colour = drawn(config), torch.linspace(-0.9, 0.8, config.image[0], dtype=torch.float64)
@@ -77,3 +78,25 @@ def test_the_weights_of_a_grid_take_images_of_other_sizes() -> None:
     assert vae.decode(vae.encode(torch.zeros(1, 3, 48, 16)).mode()).shape == (1, 3, 48, 16)
     assert config.at((3, 30, 32)) is None and config.at((1, 32, 32)) is None
     assert VAEConfig(image=(3, 32, 32), latent=(8,)).at((3, 64, 64)) is None
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.latent} {config.detail}")
+@pytest.mark.parametrize("more", [{"depth": 1}, {"detail": 2}, {"depth": 2, "detail": 1}], ids=str)
+def test_a_grown_vae_computes_the_same(config: VAEConfig, more: dict[str, int]) -> None:
+    """Added blocks start as the identity, wherever they are put."""
+    larger = config.model_copy(update={name: getattr(config, name) + count for name, count in more.items()})
+    source, grown = drawn(config), build(larger, seed=1).double()
+    grow(grown, source)
+    x = torch.rand(2, *config.image, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        mean = source.encode(x).mean
+        assert torch.equal(grown.encode(x).mean, mean)
+        assert torch.equal(grown.decode(mean), source.decode(mean))
+    assert len(grown.state_dict()) > len(source.state_dict())
+
+
+@pytest.mark.parametrize("other", [{"width": 24}, {"depth": 0}, {"latent": (8, 8, 8)}], ids=str)
+def test_a_vae_grows_in_blocks_alone(other: dict[str, object]) -> None:
+    config = CONFIGS[0]
+    with pytest.raises(ValueError, match="larger depth or detail"):
+        grow(VAE(VAEConfig.model_validate(config.model_dump() | other)), VAE(config))

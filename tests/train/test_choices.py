@@ -10,7 +10,7 @@ from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Split, to_float
 from latentdiff.nn import VAEConfig, build
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
-from latentdiff.train.choices import reconstruction_psnr, resolved
+from latentdiff.train.choices import reconstruction_psnr, resolved, usual_guidance
 from latentdiff.train.latents import normalized_for
 
 
@@ -68,3 +68,19 @@ def test_the_psnr_is_that_of_the_reconstructions() -> None:
         copies = source.vae.decode(source.vae.encode(x).mode())
     mse = ((copies - x) / 2).double().square().flatten(1).mean(1)
     assert reconstruction_psnr(source, split) == pytest.approx(float((-10 * mse.log10()).mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("source", "classes", "options", "expected"),
+    [
+        (codec(), True, {}, 3.0),
+        (codec(), False, {}, 1.0),
+        (codec((8,)), True, {}, 1.0),
+        (IdentityCodec((3, 16, 16)), True, {}, 1.0),
+        (codec(), True, {"guidance": 2}, 2.0),
+    ],
+)
+def test_guidance_that_is_kept(
+    source: Codec, classes: bool, options: dict[str, Any], expected: float
+) -> None:
+    assert usual_guidance(TrainDenoiser(**options), source, classes=classes) == expected

@@ -129,6 +129,7 @@ def controls_of(recipe: Recipe) -> PageRequest:
         "label": recipe.label or ALL_CLASSES,
         "prompt": next(iter(recipe.prompts), ""),
         "steps": settings.steps or usual_steps(settings.sampler),
+        "guidance": 1.0 if settings.guidance is None else settings.guidance,
         "seed": recipe.seed,
         "n": recipe.n,
     }

@@ -12,6 +12,7 @@ from latentdiff.files.untrusted import checked
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
 
 Side = Annotated[int, Strict(), Field(gt=0)]
+Guidance = Annotated[float, Strict(), Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 def model_index(*, vae: bool, denoiser: str | None) -> dict[str, Any]:
@@ -78,3 +79,10 @@ def class_counts(checkpoint: Checkpoint, index: Mapping[str, Any], classes: int)
         what = f"class_counts as {classes} whole numbers of 0 or more, not all 0"
         raise InputError(f"{checkpoint.folder}/{INDEX}: expected {what}, found {counts!r:.80}")
     return tuple(counts)
+
+
+def guidance(checkpoint: Checkpoint, index: Mapping[str, Any]) -> float:
+    """The guidance of a model's samples where none is given; 1 of a checkpoint that does not say."""
+    where, what = f"{checkpoint.folder}/{INDEX}", "guidance as a number from 0 to 100"
+    found: float = checked(Guidance, index.get("guidance", 1.0), where, what)
+    return found

@@ -117,6 +117,25 @@ def test_guidance_zero_ignores_and_more_exaggerates_the_label(draw: Callable) ->
     assert same(none, draw(f"{DRAW} -n 3 --guidance 0 --label cat"))
 
 
+def test_a_model_has_a_guidance_of_its_own(work: Path, draw: Callable, cli: Callable) -> None:
+    """`sample` uses it where none is given and there is a class to exaggerate."""
+    plain, strong = draw(f"{DRAW} -n 3"), draw(f"{DRAW} -n 3 --guidance 9")
+    unconditional = draw("sample --run runs/pixel --steps 4 -n 3")
+    for name in ("denoiser", "pixel"):
+        pipeline = replace(ld.load(work / "runs" / name), guidance=9.0)
+        pipeline.save(work / "runs" / f"strong-{name}")
+    own = DRAW.replace("runs/denoiser", "runs/strong-denoiser")
+    assert same(draw(f"{own} -n 3"), strong) and not same(plain, strong)
+    assert same(draw(f"{own} -n 3 --guidance 1"), plain)
+    assert same(draw(f"{own} -n 3 --guidance 0"), draw(f"{DRAW} -n 3 --guidance 0"))
+    assert same(draw("sample --run runs/strong-pixel --steps 4 -n 3"), unconditional)
+    result = cli(f"{own} -n 3 --out shown.png --json", cwd=work)
+    assert json.loads(result.out)["settings"][0]["guidance"] == 9
+    again = cli("sample --like shown.png --run runs/strong-denoiser --out again.png --json", cwd=work)
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["settings"][0]["guidance"] == 9
+
+
 def test_guidance_is_rescaled_if_asked_and_only_where_there_is_any(
     work: Path, draw: Callable, cli: Callable
 ) -> None:
@@ -124,7 +143,7 @@ def test_guidance_is_rescaled_if_asked_and_only_where_there_is_any(
     assert not same(strong, draw(f"{DRAW} -n 3 --guidance 9 --guidance-rescale 0.7"))
     assert same(strong, draw(f"{DRAW} -n 3 --guidance 9 --guidance-rescale 0"))
     result = cli(f"{DRAW} -n 3 --guidance-rescale 0.7", cwd=work)
-    assert result.code == 2 and "--guidance other than 0 and 1, got 1" in result.err
+    assert result.code == 2 and "--guidance other than 0 and 1, got none" in result.err
 
 
 def test_interpolation_ends_in_the_samples_of_both_seeds(draw: Callable) -> None:

@@ -544,6 +544,20 @@ CHECKPOINTS = [
         edited("denoiser", "model_index.json", classes=[]),
     ),
     Case(
+        "guidance out of range",
+        SAMPLE,
+        ("model_index.json: expected guidance as a number from 0 to 100",),
+        1,
+        edited("denoiser", "model_index.json", guidance=-1),
+    ),
+    Case(
+        "guidance that is no number",
+        SAMPLE,
+        ("model_index.json: expected guidance as a number from 0 to 100",),
+        1,
+        edited("denoiser", "model_index.json", guidance="3"),
+    ),
+    Case(
         "VAE without statistics",
         "train-denoiser --vae runs/vae --data tiny.npz",
         ("no latent statistics", "train-vae --resume"),

@@ -200,7 +200,7 @@ def _report(done: EditResult, values: Values, *, as_json: bool) -> None:
         "n": n,
         "seed": values["seed"],
         "labels": names_of(model.pipeline, labels),
-        "settings": model.pipeline.with_defaults(model.settings).model_dump(),
+        "settings": model.pipeline.with_defaults(model.settings, guidance=1.0).model_dump(),
         **done.facts,
         "wrote": written,
     }
@@ -264,7 +264,7 @@ def _labels(
     if prompts:
         return in_turn(prompts, n, "--prompt")
     if label is None:
-        if guidance != 1 and values.get("to") is None and "prompt" not in values:
+        if guidance not in (None, 1) and values.get("to") is None and "prompt" not in values:
             option = "--label" if model.pipeline.tokenizer is None else "--prompt"
             raise click.UsageError(f"--guidance {guidance:g} needs a {option} to exaggerate")
         return None

@@ -257,12 +257,12 @@ def _parts(text: str | None, has: tuple[str, ...], where: str) -> tuple[str, ...
 
 def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalance | None) -> None:
     """InputError for settings that do not fit the model, before any work."""
-    if not (pipeline.classes or pipeline.tokenizer) and settings.guidance != 1:
+    if not (pipeline.classes or pipeline.tokenizer) and settings.guidance not in (None, 1):
         raise InputError(
             f"--guidance {settings.guidance:g}: this model is unconditional; leave --guidance out, or --run"
             " NAME a conditional one"
         )
-    if balance is not None and not (pipeline.classes and settings.guidance):
+    if balance is not None and not (pipeline.classes and settings.guidance != 0):
         raise InputError(
             f"--class-balance {balance}: classes take no part in these samples; leave --class-balance out"
         )

@@ -53,7 +53,8 @@ def recipe(
 ) -> Recipe:
     """The settings that repeat the pictures of the option ``values``, with the model's defaults filled in."""
     options = ("n", "seed", "class_balance", "interpolate", "dtype", "batch", "columns")
-    resolved = [pipeline.with_defaults(each) for each in settings]
+    unguided = 1.0 if pipeline.tokenizer is not None and not prompts else None
+    resolved = [pipeline.with_defaults(each, guidance=unguided) for each in settings]
     given = {name: values[name] for name in options}
     label = None if values["label"] is None else joined(pipeline.classes, values["label"])
     return recipe_of(checkpoint, settings=resolved, prompts=prompts, label=label, **given)

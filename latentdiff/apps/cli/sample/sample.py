@@ -169,6 +169,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             written.append(str(request.trajectory))
     if request.files is not None:
         written.append(str(request.files))
+    unguided = 1.0 if labels is None else None
     answer = {
         "run": str(checkpoint.folder),
         "n": len(images),
@@ -176,7 +177,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "labels": names_of(pipeline, labels),
         "wrote": written,
         "interpolated_to": interpolate,
-        "settings": [pipeline.with_defaults(each).model_dump() for each in settings],
+        "settings": [pipeline.with_defaults(each, guidance=unguided).model_dump() for each in settings],
     }
     result(
         answer,
@@ -239,7 +240,7 @@ def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, on
             note("--guidance 0 ignores the text, --prompt has no effect")
         return None
     if not prompts:
-        if settings.guidance != 1:
+        if settings.guidance not in (None, 1):
             raise click.UsageError(f"--guidance {settings.guidance:g} needs a --prompt")
         note("no --prompt given: drawing unconditional samples")
         return None

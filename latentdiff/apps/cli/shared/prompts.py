@@ -111,7 +111,7 @@ def needs_of(
         found.append(Need("classes", "--class-balance data"))
     if settings is not None and settings.negative_prompt:
         found.append(Need("text", f"--negative-prompt {settings.negative_prompt!r:.60}"))
-    if settings is not None and settings.guidance not in (0, 1):
+    if settings is not None and settings.exaggerates:
         found.append(Need("condition", f"--guidance {settings.guidance:g}"))
     return found
 

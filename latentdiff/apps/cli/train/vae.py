@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.codec import LatentStatistics
 
-NETWORK = ("latent", "preset", "width", "depth")  # options of the network that is built without --init-from
+NETWORK = ("latent", "preset", "width", "depth", "detail")  # options of the network
 PLANNED = (  # in the context: the VAE of a dry run, for the dry run of the denoiser that follows
     "latentdiff.vae"
 )
@@ -121,13 +121,35 @@ def _network(training: Training[TrainVAE], data: ImageData) -> tuple[Autoencoder
         )
         return foreign
     network, statistics = load_autoencoder(source, index, data.shape)
-    if training.resume is None:
-        expected = vae_config_of(options, data) if given(NETWORK) else network.config
-        expected = expected.model_copy(update={"image": data.shape})
-        if network.config != expected:
-            found_in = _differences(network.config, expected)
-            raise InputError(f"--init-from {source.folder}: its VAE is {found_in}")
-    return network, statistics
+    return (network if training.resume else _larger(network, options, data, source)), statistics
+
+
+def _larger(network: Autoencoder, options: TrainVAE, data: ImageData, source: Checkpoint) -> Autoencoder:
+    """The network of ``source`` with the residual blocks that the options add to it, for images of the data.
+
+    InputError for options of another network.
+    """
+    from latentdiff.nn import build as build_network
+    from latentdiff.nn.autoencoder import VAE, grow
+    from latentdiff.nn.base_config import cross
+    from latentdiff.train.build import vae_config_of
+
+    assert isinstance(network, VAE)
+    known: dict[str, Any] = {"latent": cross(*network.config.latent)}
+    if not given(("preset",)):
+        known |= {name: getattr(network.config, name) for name in ("width", "depth", "detail")}
+    missing = {name: value for name, value in known.items() if getattr(options, name) is None}
+    expected = vae_config_of(options.model_copy(update=missing), data) if given(NETWORK) else network.config
+    expected = expected.model_copy(update={"image": data.shape})
+    if network.config == expected:
+        return network
+    larger = build_network(expected, seed=options.seed)
+    try:
+        grow(larger, network)
+    except ValueError:
+        found = _differences(network.config, expected)
+        raise InputError(f"--init-from {source.folder}: its VAE is {found}") from None
+    return larger
 
 
 def _settled(options: TrainVAE, network: Autoencoder, source: Checkpoint) -> TrainVAE:
