@@ -172,6 +172,19 @@ def _decode(file: BinaryIO, suffix: str, background: Color) -> Decoded | Refused
     return Decoded(_oriented(pixels, orientation), tuple(conversions))
 
 
+def size_in_head(path: Path) -> tuple[int, int] | None:
+    """(height, width) that the decoded file will have, by its head; None for what cannot be read."""
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                turned = _orientation(image) in (5, 6, 7, 8)
+    except (*_DAMAGED, Image.DecompressionBombError):
+        return None
+    return (width, height) if turned else (height, width)
+
+
 def decode_bytes(data: bytes, suffix: str, background: Color = WHITE) -> Decoded | RefusedImage:
     """As :func:`decode_file`, of the content; for threads, which share no warning filters."""
     if not data:

@@ -10,6 +10,7 @@ import torch
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import to_float
 from latentdiff.data.types import ImageSplit
+from latentdiff.nn.vae_config import SMALL_SIDE
 from latentdiff.pipeline.codec import Codec, IdentityCodec
 
 
@@ -69,6 +70,23 @@ def usual_guidance(options: TrainDenoiser, codec: Codec, *, classes: bool) -> fl
     if options.guidance is not None:
         return options.guidance
     return COLOUR_GUIDANCE if classes and _is_grid(codec) and codec.image_shape[0] == 3 else 1.0
+
+
+SEVERAL_SIZES = 64, 64  # what images of different sizes are brought to
+LARGE_SIDE = 128  # pixels; larger images are brought to the area of SEVERAL_SIZES
+
+
+def training_size(height: int, width: int) -> tuple[int, int]:
+    """The (height, width) to train on for images of one size: that size where a latent grid fits it.
+
+    Sides become even, above 48 pixels multiples of 8; images above 128 pixels get the area of 64 x 64, with
+    about their aspect ratio.
+    """
+    large = max(height, width) > LARGE_SIDE
+    scale = math.sqrt(math.prod(SEVERAL_SIZES) / (height * width)) if large else 1.0
+    step = 8 if max(height, width) > SMALL_SIDE else 2
+    found = [max(8, step * round(scale * side / step)) for side in (height, width)]
+    return found[0], found[1]
 
 
 CODEC = "colour"  # the VAE of the package

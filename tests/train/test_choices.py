@@ -8,9 +8,9 @@ import torch
 
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Split, to_float
-from latentdiff.nn import VAEConfig, build
+from latentdiff.nn import VAEConfig, build, default_latent
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
-from latentdiff.train.choices import reconstruction_psnr, resolved, usual_guidance
+from latentdiff.train.choices import reconstruction_psnr, resolved, training_size, usual_guidance
 from latentdiff.train.latents import normalized_for
 
 
@@ -18,6 +18,29 @@ def codec(latent: tuple[int, ...] = (2, 8, 8), side: int = 32) -> VAECodec:
     config = VAEConfig(image=(3, side, side), latent=latent, width=8, hidden=16)
     channels = latent[0]
     return VAECodec(build(config, seed=1), LatentStatistics(torch.zeros(channels), torch.ones(channels)))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((28, 28), (28, 28)),
+        ((64, 64), (64, 64)),
+        ((96, 128), (96, 128)),
+        ((33, 47), (32, 48)),
+        ((100, 100), (96, 96)),
+        ((67, 101), (64, 104)),
+        ((256, 256), (64, 64)),
+        ((3024, 4032), (56, 72)),
+        ((20, 4000), (8, 904)),
+        ((3, 5), (8, 8)),
+    ],
+)
+def test_size_of_a_training(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    """A grid fits it, and it is left alone where it was chosen before."""
+    found = training_size(*size)
+    assert found == expected
+    assert len(default_latent((3, *found))) == 3
+    assert max(found) > 128 or training_size(*found) == found
 
 
 def images(n: int = 30) -> Split:

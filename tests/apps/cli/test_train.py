@@ -430,6 +430,30 @@ def test_photos_as_they_are_need_no_option(cli: Callable, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [tmp_path / "photos"]
 
 
+def test_photos_of_a_camera_are_not_trained_on_at_full_size(cli: Callable, tmp_path: Path) -> None:
+    """Of one size, too large for a CPU; --size and --latent keep what they say."""
+    smooth_photos(tmp_path / "photos", [(320, 240)])
+    done = cli("train --data photos --minutes 8 --dry-run", cwd=tmp_path)
+    plans = plans_of(done)
+    assert "images of 240x320 are brought to 56x72 pixels" in done.err
+    assert plans["denoiser"]["network"]["shape"] == [8, 7, 9]
+    given = plans_of(cli("train --data photos --size 48x64 --minutes 8 --dry-run", cwd=tmp_path))
+    assert given["denoiser"]["network"]["shape"] == [8, 6, 8]
+    kept = plans_of(cli("train --data photos --latent 4x30x40 --minutes 8 --dry-run", cwd=tmp_path))
+    assert kept["vae"]["network"]["image"] == [3, 240, 320]
+
+
+def test_sizes_are_found_before_anything_is_decoded(
+    cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photos of a hundred megapixels together would not fit into memory as they are."""
+    smooth_photos(tmp_path / "photos", [(320, 240), (240, 320)])
+    monkeypatch.setattr("latentdiff.data.folder_pixels.MAX_BYTES", 24 * 3 * 64 * 64)
+    done = cli("train --data photos --minutes 8 --dry-run", cwd=tmp_path)
+    assert "images of different sizes are brought to 64x64 pixels" in done.err
+    assert plans_of(done)["denoiser"]["network"]["shape"] == [8, 8, 8]
+
+
 def test_few_minutes_get_the_quick_network(cli: Callable, tmp_path: Path) -> None:
     smooth_photos(tmp_path / "photos", [(64, 64)])
     plans = plans_of(cli("train --data photos --minutes 2 --dry-run", cwd=tmp_path))

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from latentdiff.data.types import ImageData
 
 OWN_VAE = "own"  # --vae: train one on the images
-SIDE = 64  # pixels that images of different sizes are brought to
 SHARES = {"vae": 0.25, "denoiser": 0.75}  # of the minutes
 MINUTES = 15.0
 COMMON = (*DataOptions.model_fields, *StreamOptions.model_fields, "seed", "device", "threads", "runs")
@@ -129,13 +128,13 @@ def command(
 def _settle(values: dict[str, Any], place: Path) -> list[str]:
     """Choose --size and --vae from the images where they are left open; the names of what was chosen.
 
-    Images of different sizes are brought to 64 x 64 pixels. The VAE of the package is taken for colour images
-    that it reconstructs well, unless a VAE was trained by this name before.
+    Images of different sizes, large ones and those that no latent grid fits are brought to another size. The
+    VAE of the package is taken for colour images that it reconstructs well, unless a VAE was trained by this
+    name before.
     """
-    from latentdiff.apps.cli.shared.progress import note
     from latentdiff.apps.cli.train.common import unreported_images
-    from latentdiff.data.folder_pixels import SizesDiffer
     from latentdiff.files.paths import expanded
+    from latentdiff.nn.base_config import cross
     from latentdiff.pipeline.checkpoint.runs import Run
     from latentdiff.train.latent_dataset import is_encoded
 
@@ -143,16 +142,45 @@ def _settle(values: dict[str, Any], place: Path) -> list[str]:
     options = build(DataOptions, {name: values[name] for name in DataOptions.model_fields})
     if is_encoded(expanded(options.data)):
         return settled
-    try:
-        data = unreported_images(options, stream=values["stream"])
-    except SizesDiffer:
-        note(f"images of different sizes are brought to {SIDE}x{SIDE} pixels; --size chooses another")
-        values["size"], settled = str(SIDE), ["size"]
-        data = unreported_images(options.model_copy(update={"size": values["size"]}), stream=values["stream"])
+    if values["size"] is None:
+        size = _size(options, stream=values["stream"], keep=values["latent"] is not None)
+        if size is not None:
+            values["size"], settled = cross(*size), ["size"]
+            options = options.model_copy(update={"size": values["size"]})
+    data = unreported_images(options, stream=values["stream"])
     trained, started = (bool(Run(_folder(place, kind)).checkpoints()) for kind in SHARES)
     if values["vae"] is None and values["latent"] is None and not trained:
         values["vae"] = _codec_of_the_package(data, started=started)
     return settled
+
+
+def _size(options: DataOptions, *, stream: bool, keep: bool) -> tuple[int, int] | None:
+    """The (height, width) to bring the images to, with a note; None: they stay as they are, as those of one
+    size do with ``keep``.
+    """
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.apps.cli.train.common import unreported_images
+    from latentdiff.data.folder_pixels import SizesDiffer
+    from latentdiff.data.resize import Fit
+    from latentdiff.data.sizes import sizes_in_heads
+    from latentdiff.nn.base_config import cross
+    from latentdiff.train.choices import SEVERAL_SIZES, training_size
+
+    sizes = sizes_in_heads(options.data, Fit(**options.reading()))
+    if not sizes:  # of another type of data
+        try:
+            data = unreported_images(options, stream=stream)
+            sizes = {(data.height, data.width)}
+        except SizesDiffer:
+            sizes = {(0, 0), (1, 1)}
+    found = next(iter(sizes))
+    if len(sizes) == 1 and (keep or training_size(*found) == found):
+        return None
+    what, size = cross(*found), training_size(*found)
+    if len(sizes) > 1:
+        what, size = "different sizes", SEVERAL_SIZES
+    note(f"images of {what} are brought to {cross(*size)} pixels; --size chooses another")
+    return size
 
 
 def _codec_of_the_package(data: ImageData, *, started: bool) -> str | None:
