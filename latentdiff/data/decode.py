@@ -138,8 +138,8 @@ def _pixels_by_parts(
     return out, conversions
 
 
-def _decode(file: BinaryIO, suffix: str, background: Color) -> Decoded | RefusedImage:
-    """Decode an open file; `suffix` as in SUFFIXES."""
+def _decode(file: BinaryIO, suffix: str, background: Color, least: int) -> Decoded | RefusedImage:
+    """Decode an open file; `suffix` as in SUFFIXES, `least` as of :func:`decode_file`."""
     deep = _is_16_bit(file)
     try:
         image = Image.open(file, formats=FORMATS)
@@ -153,6 +153,8 @@ def _decode(file: BinaryIO, suffix: str, background: Color) -> Decoded | Refused
         kind = "JPEG" if image.format == "MPO" else image.format
         animated = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
         try:
+            if least and kind == "JPEG":
+                image.draft(None, (least, least))
             image.load()
             pixels, conversions = _pixels_by_parts(image, background, deep=deep)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -185,21 +187,25 @@ def size_in_head(path: Path) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def decode_bytes(data: bytes, suffix: str, background: Color = WHITE) -> Decoded | RefusedImage:
+def decode_bytes(
+    data: bytes, suffix: str, background: Color = WHITE, least: int = 0
+) -> Decoded | RefusedImage:
     """As :func:`decode_file`, of the content; for threads, which share no warning filters."""
     if not data:
         return RefusedImage("empty")
     if len(data) > MAX_FILE_BYTES:
         return RefusedImage("too large")
-    return _decode(io.BytesIO(data), suffix, background)
+    return _decode(io.BytesIO(data), suffix, background, least)
 
 
-def decode_file(path: Path, background: Color = WHITE) -> Decoded | RefusedImage:
+def decode_file(path: Path, background: Color = WHITE, least: int = 0) -> Decoded | RefusedImage:
     """Decode a PNG, JPEG or WEBP file, whatever of the three its suffix says; never raises for what is in the
     file.
 
-    Transparent pixels are composited on ``background``. Refuses what is no regular file, above 256 MiB or
-    2^26 pixels (checked before decoding), or damaged.
+    Transparent pixels are composited on ``background``. A large JPEG is decoded at a half, a quarter or an
+    eighth of its size as long as no side falls below ``least`` pixels (0: at its own size): twenty times as
+    fast for a photo of twelve megapixels. Refuses what is no regular file, above 256 MiB or 2^26 pixels
+    (checked before decoding), or damaged.
     """
     try:
         facts = path.stat()
@@ -212,7 +218,7 @@ def decode_file(path: Path, background: Color = WHITE) -> Decoded | RefusedImage
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _decode(file, path.suffix.lower(), background)
+            return _decode(file, path.suffix.lower(), background, least)
     except OSError as error:
         return RefusedImage(f"unreadable ({error.strerror or 'error'})")
 
@@ -226,10 +232,10 @@ class FileLocation:
     offset: int = 0
     size: int | None = None
 
-    def decode(self, background: Color = WHITE) -> Decoded | RefusedImage:
-        """The image, transparent pixels composited on ``background``, or why there is none."""
+    def decode(self, background: Color = WHITE, least: int = 0) -> Decoded | RefusedImage:
+        """The image, or why there is none, as of :func:`decode_file`."""
         try:
-            return decode_bytes(self.read(), Path(self.name).suffix.lower(), background)
+            return decode_bytes(self.read(), Path(self.name).suffix.lower(), background, least)
         except OSError as error:
             return RefusedImage(f"unreadable ({error.strerror or 'error'})")
 

@@ -63,12 +63,12 @@ class FolderPixels:
         self._cache: ImageCache | None = None
         self._key: str | None = None  # of what is read, where it may be cached
 
-    def decoded(self, under: Color = WHITE) -> Iterator[tuple[str, Pixels]]:
+    def decoded(self, under: Color = WHITE, least: int = 0) -> Iterator[tuple[str, Pixels]]:
         """Paths and pixels of the images that can be decoded, in order, with a colour ``under`` transparent
-        pixels. InputError if most are refused.
+        pixels; ``least`` as of :func:`decode_file`. InputError if most are refused.
         """
         for k, path in reported(tuple(enumerate(self.paths)), "images"):
-            result = decode_file(self.root / path, under)
+            result = decode_file(self.root / path, under, least)
             if isinstance(result, Decoded):
                 self.report.used += 1
                 self.report.convert(path, result.conversions)
@@ -87,7 +87,7 @@ class FolderPixels:
         if found is not None:
             return self._usable(), set_channels(found, fit.channels or found.shape[3])
         paths, images, size = list[str](), list[Pixels](), 0
-        for path, image in self.decoded(fit.under):
+        for path, image in self.decoded(fit.under, fit.least):
             self.report.resize(path, fit.effects(image.shape))
             images.append(fit.resized(image))
             paths.append(path)

@@ -27,7 +27,7 @@ from latentdiff.files import tensors as tensor_files
 from latentdiff.files.paths import TEMPORARY, cache_folder, expanded, temporary_beside
 from latentdiff.files.untrusted import METADATA, RegularFile, parse_object, tensors_header
 
-FORMAT = 1  # raise it when what is stored, or how images are decoded, changes within a version
+FORMAT = 2  # raise it when what is stored, or how images are decoded, changes within a version
 FOLDER, LIMIT = "LATENTDIFF_IMAGE_CACHE", "LATENTDIFF_IMAGE_CACHE_GIB"  # of the environment
 OFF = "off"
 DEFAULT_GIB = 10.0

@@ -190,7 +190,7 @@ def read_images(
 
 def _read_file(path: Path, fit: Fit) -> RawSplits:
     """One image; InputError for a file that cannot be decoded."""
-    found = decode_file(path, fit.under)
+    found = decode_file(path, fit.under, fit.least)
     if isinstance(found, RefusedImage):
         raise InputError(f"{path}: expected a PNG, JPEG or WEBP image, {expected()}, found: {found.reason}")
     parts = RawSplits(RawSplit(found.pixels[None]), unsplit=True)

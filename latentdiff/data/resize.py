@@ -33,6 +33,7 @@ CLASS_FOLDERS = ("auto", "only", "ignore")
 LABELS_FROM, CAPTIONS_FROM = ("folder", "name", "none"), ("text", "name", "none")
 MOST_CHANGED = 2.0  # an aspect ratio that changes by more is counted
 MAX_SIDE = 4096
+_OVERSAMPLED = 4  # pixels of a decoded image for one of the result, along a side
 _THUMBNAIL = 128  # pixels of the shorter side that a window is chosen by
 
 
@@ -73,6 +74,16 @@ class Fit:
     def under(self) -> Color:
         """The colour under transparent pixels."""
         return parse_color(self.background) or WHITE
+
+    @property
+    def least(self) -> int:
+        """The smallest side, in pixels, of an image that is as good as the whole for :meth:`resized`.
+
+        0 for images as they are: without a size, and with the nearest pixel.
+        """
+        if self.size is None or self.resize == "nearest":
+            return 0
+        return max(_OVERSAMPLED * max(self.size), _THUMBNAIL)
 
     def resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """An image [H, W, C] as :func:`resized` brings it to ``size``; unchanged without a size."""

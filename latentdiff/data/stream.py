@@ -106,7 +106,7 @@ class LazyImages:
             pixels, rows = self._decoded
             return set_channels(pixels[rows[k]], self._channels)
         place, fit = self._places[k], self._fit
-        found = place.decode(fit.under)
+        found = place.decode(fit.under, fit.least)
         if isinstance(found, RefusedImage):
             raise Unreadable(
                 f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}; put a sound"

@@ -21,7 +21,7 @@ from latentdiff.data.decode import (
     decode_file,
     format_of,
 )
-from latentdiff.data.resize import FITS, resize_effects, resized, set_channels
+from latentdiff.data.resize import FITS, Fit, resize_effects, resized, set_channels
 
 RGB = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 RGBA = np.dstack([RGB, np.random.default_rng(2).integers(0, 256, (6, 8), dtype=np.uint8)])
@@ -401,3 +401,36 @@ def test_formats_are_known_by_their_first_bytes(tmp_path: Path, kind: str) -> No
     assert format_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "HEIF"
     for other in (b"", b"plain text", b"P", b"II*", b"\0" * 64):
         assert format_of(other) is None
+
+
+@pytest.mark.parametrize(
+    ("least", "expected"), [(0, 800), (1000, 800), (401, 800), (300, 400), (150, 200), (1, 100)]
+)
+def test_a_large_jpeg_is_decoded_no_larger_than_needed(tmp_path: Path, least: int, expected: int) -> None:
+    """At a half, a quarter or an eighth, both sides of ``least`` pixels or more; turned as its head says."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (1200, 800), "teal").save(tmp_path / "a.jpg", exif=exif)
+    Image.new("RGB", (1200, 800), "teal").save(tmp_path / "a.png")
+    found, whole = decode_file(tmp_path / "a.jpg", least=least), decode_file(tmp_path / "a.png", least=least)
+    assert isinstance(found, Decoded) and isinstance(whole, Decoded)
+    assert found.pixels.shape == (expected * 3 // 2, expected, 3) and "EXIF-rotated" in found.conversions
+    assert whole.pixels.shape == (800, 1200, 3)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_reduced_decoding_gives_nearly_the_same_images(tmp_path: Path, fit: str) -> None:
+    rng = np.random.default_rng(0)
+    pixels = np.full((40, 60, 3), 120, np.uint8)
+    pixels[5:35, 8:30] = rng.integers(0, 255, (30, 22, 3))  # where a smart crop looks
+    Image.fromarray(pixels).resize((1200, 800)).save(tmp_path / "a.jpg", quality=95)
+    how = Fit(size=(32, 32), fit=fit)
+    whole, reduced = decode_file(tmp_path / "a.jpg"), decode_file(tmp_path / "a.jpg", least=how.least)
+    assert isinstance(whole, Decoded) and isinstance(reduced, Decoded)
+    assert reduced.pixels.shape[0] < whole.pixels.shape[0]
+    off = np.abs(how.resized(reduced.pixels).astype(int) - how.resized(whole.pixels).astype(int))
+    assert off.max() <= (8 if fit == "smart" else 3) and off.mean() < 0.5  # its window moves by a little
+
+
+def test_the_nearest_pixel_is_one_of_the_file() -> None:
+    assert Fit(size=(8, 8), resize="nearest").least == Fit().least == 0 < Fit(size=(8, 8)).least
