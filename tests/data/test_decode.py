@@ -429,7 +429,7 @@ def test_reduced_decoding_gives_nearly_the_same_images(tmp_path: Path, fit: str)
     assert isinstance(whole, Decoded) and isinstance(reduced, Decoded)
     assert reduced.pixels.shape[0] < whole.pixels.shape[0]
     off = np.abs(how.resized(reduced.pixels).astype(int) - how.resized(whole.pixels).astype(int))
-    assert off.max() <= (8 if fit == "smart" else 3) and off.mean() < 0.5  # its window moves by a little
+    assert off.max() <= (8 if fit == "smart" else 3) and off.mean() < 1  # its window moves by a little
 
 
 def test_the_nearest_pixel_is_one_of_the_file() -> None:
