@@ -448,3 +448,43 @@ class TrainCold(DataOptions, DegradationConfig, LoopOptions):
         return DegradationConfig.model_validate(
             {name: getattr(self, name) for name in DegradationConfig.model_fields}
         )
+
+
+class TrainStudent(LoopOptions):
+    """Everything that defines the training of a student of few calls."""
+
+    option_group: ClassVar[str] = "Model"
+
+    run: str | None = setting(
+        None, "model to distill: a run, a checkpoint or a model of the package (default: the newest run)"
+    )
+    calls: int = setting(4, "calls of the network by which the student draws an image", ge=1, le=64)
+    teacher_steps: int = setting(
+        48, "DDIM steps of the teacher, a multiple of --calls", ge=2, le=1000, advanced=True
+    )
+    trajectories: int = setting(
+        20_000, "samples of the teacher that the student learns from", ge=16, le=10**7, group="Data"
+    )
+    guidance_low: float = setting(
+        1.0, "smallest guidance that the student learns", ge=0, le=100, group="Data", advanced=True
+    )
+    guidance_high: float | None = setting(
+        None,
+        "largest guidance that the student learns (default: 3, or the model's own where that is more)",
+        ge=0,
+        le=100,
+        group="Data",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.teacher_steps % self.calls:
+            raise ValueError(
+                f"`teacher_steps` must be a multiple of `calls`, got {self.teacher_steps} and {self.calls}"
+            )
+        if self.guidance_high is not None and self.guidance_high < self.guidance_low:
+            raise ValueError(
+                f"`guidance_low` must not exceed `guidance_high`, got {self.guidance_low:g} >"
+                f" {self.guidance_high:g}"
+            )
+        return self

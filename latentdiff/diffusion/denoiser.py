@@ -37,9 +37,9 @@ def timestep(t: Level) -> Level:
 def in_dtype(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
     """The network computing in ``dtype`` (autocast), with float32 outputs."""
 
-    def call(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+    def call(x: Tensor, t: Tensor, labels: Tensor | None, **more: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return network(x, t, labels).float()
+            return network(x, t, labels, **more).float()
 
     return call
 

@@ -64,6 +64,7 @@ class TextConfig(StrictModel):
         return self
 
 
+Guided = Annotated[bool, Field(description="takes the guidance scale as an input, as students do")]
 TextOption = Annotated[TextConfig | None, Field(description="conditioning on texts instead of classes")]
 
 

@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentdiff.nn.layers import ZeroLinear
+
 MAX_PERIOD = 10_000.0
 FREQUENCIES = 64
+SCALE = 100.0  # of a guidance scale, to the range of timesteps
 
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
@@ -28,10 +31,13 @@ class Conditioning(nn.Module):
 
     With ``text``, the size of a text's embedding [B, text], that is added too. Label `num_classes` is the
     null class (Ho and Salimans 2022: trained by dropping labels): a row of its own in the label table or,
-    with ``one_hot``, the zero vector in front of a linear layer.
+    with ``one_hot``, the zero vector in front of a linear layer. ``guided``: the guidance scale is embedded,
+    too, at first without an effect (Meng et al. 2023, section 3.1).
     """
 
-    def __init__(self, dim: int, num_classes: int, *, one_hot: bool = False, text: int = 0) -> None:
+    def __init__(
+        self, dim: int, num_classes: int, *, one_hot: bool = False, text: int = 0, guided: bool = False
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.time1 = nn.Linear(2 * FREQUENCIES, dim)
@@ -39,11 +45,14 @@ class Conditioning(nn.Module):
         table = OneHotLinear(num_classes, dim) if one_hot else nn.Embedding(num_classes + 1, dim)
         self.label = table if num_classes else None
         self.text = nn.Linear(text, dim) if text else None
+        self.guidance = ZeroLinear(2 * FREQUENCIES, dim) if guided else None
 
-    def forward(self, t: Tensor, labels: Tensor | None, text: Tensor | None = None) -> Tensor:
-        """Embed; labels None means the null class for every sample.
+    def forward(
+        self, t: Tensor, labels: Tensor | None, text: Tensor | None = None, guidance: Tensor | None = None
+    ) -> Tensor:
+        """Embed; labels None means the null class for every sample, guidance [B] None a scale of 1.
 
-        ValueError for shapes that do not agree.
+        ValueError for shapes that do not agree, and for guidance of a network that does not take it.
         """
         if t.ndim != 1:
             raise ValueError(f"`t`: expected shape [B], got {list(t.shape)}")
@@ -51,8 +60,21 @@ class Conditioning(nn.Module):
         e: Tensor = self.time2(F.silu(self.time1(sinusoids)))
         if self.text is not None and text is not None:
             e = e + self.text(text.to(e.dtype))
+        e = e + self._guided(t, guidance) if self.guidance is not None or guidance is not None else e
         known = checked_labels(labels, t, num_classes=self.num_classes)
         return F.silu(e) if self.label is None else F.silu(e + self.label(known))
+
+    def _guided(self, t: Tensor, guidance: Tensor | None) -> Tensor:
+        """The embedding [B, dim] of guidance scales [B]."""
+        if self.guidance is None:
+            raise ValueError("`guidance`: expected None for a network that does not take it, got a tensor")
+        scales = torch.ones_like(t, dtype=torch.float32) if guidance is None else guidance
+        if scales.shape != t.shape:
+            raise ValueError(f"`guidance`: expected shape {list(t.shape)}, got {list(scales.shape)}")
+        found: Tensor = self.guidance(
+            timestep_embedding(SCALE * scales, 2 * FREQUENCIES).to(self.time1.weight.dtype)
+        )
+        return found
 
 
 class OneHotLinear(nn.Linear):

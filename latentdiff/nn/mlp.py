@@ -30,14 +30,17 @@ class MLPDenoiser(TextConditioned):
         self.blocks = nn.ModuleList(_MLPBlock(width, config.expand * width) for _ in range(config.depth))
         self.head = ZeroLinear(width, config.out_factor * size)
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, guidance: Tensor | None = None
+    ) -> Tensor:
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
 
         A network of texts takes them as ``labels``: word pieces int64 [B, L], or the context from
-        :meth:`encode`. ValueError for ``x``, ``t`` or texts of another shape.
+        :meth:`encode`. ``guidance`` [B]: scales, of a network that is ``guided``.
+        ValueError for ``x``, ``t`` or texts of another shape.
         """
         check_input(self.config, x, t)
-        e, _ = self.embedded(t, labels)
+        e, _ = self.embedded(t, labels, guidance)
         parts = self.modulation(e).float().chunk(3 * self.config.depth + 2, dim=1)
         # the residual stream stays float32 under autocast
         h = self.stem(x.flatten(1).to(self.stem.weight.dtype)).float()

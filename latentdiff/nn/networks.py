@@ -14,6 +14,7 @@ from latentdiff.nn.base_config import (
     SMALL_GRID,
     DenoiserConfig,
     GridShape,
+    Guided,
     LineWidth,
     NetworkConfig,
     Numbers,
@@ -74,6 +75,7 @@ class UNetConfig(PyramidConfig):
     heads: int = Field(default=4, ge=1, le=64, description="attention heads")
     groups: int = Field(default=8, ge=1, le=64, description="groups of the group normalization")
     text: TextOption = None
+    guided: Guided = False
 
     @classmethod
     def completed(cls, preset: str, given: Numbers) -> Numbers:
@@ -141,6 +143,7 @@ class MLPConfig(DenoiserConfig):
     expand: int = Field(default=2, ge=1, le=8, description="hidden units of a block, in widths")
     time_dim: Width = Field(default=128, description="size of the time and label embedding")
     text: TextOption = None
+    guided: Guided = False
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -289,6 +292,7 @@ class DiTConfig(PatchedConfig):
     heads: int = Field(default=4, ge=1, le=64, description="attention heads")
     expand: int = Field(default=4, ge=1, le=8, description="hidden units of a block, in widths")
     text: TextOption = None
+    guided: Guided = False
 
     @classmethod
     def completed(cls, preset: str, given: Numbers) -> Numbers:

@@ -70,7 +70,9 @@ class TextConditioned(nn.Module):
         """Make the embedding [B, dim] of time and of the classes or texts of ``config``."""
         text = text_of(config)
         self.text = None if text is None else TextEncoder(text) if text.vocabulary else ContextNorm(text)
-        self.condition = Conditioning(dim, config.num_classes, text=text.width if text else 0)
+        self.condition = Conditioning(
+            dim, config.num_classes, text=text.width if text else 0, guided=getattr(config, "guided", False)
+        )
 
     def encode(self, texts: Tensor | None, n: int) -> Tensor:
         """The context [n, L, D] of ``n`` texts (or of one for all) from word pieces int64 [n, L]; a context
@@ -91,14 +93,18 @@ class TextConditioned(nn.Module):
             raise ValueError(f"`context`: expected shape {expected}, got {list(context.shape)}")
         return context.expand(n, -1, -1)
 
-    def embedded(self, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Embedding [B, dim] of timesteps [B] and classes [B] or texts; texts' context [B, L, D] or None."""
+    def embedded(
+        self, t: Tensor, labels: Tensor | None, guidance: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Embedding [B, dim] of timesteps [B], classes [B] or texts and guidance scales [B]; texts' context
+        [B, L, D] or None.
+        """
         if self.text is None:
-            return self.condition(t, labels), None
+            return self.condition(t, labels, None, guidance), None
         context = self.encode(labels, len(t))
         if isinstance(self.text, ContextNorm):
             context = self.text(context)
-        return self.condition(t, None, context[:, 0]), context
+        return self.condition(t, None, context[:, 0], guidance), context
 
 
 class _Layer(nn.Module):

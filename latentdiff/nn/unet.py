@@ -52,16 +52,23 @@ class UNetDenoiser(TextConditioned):
                 layer.index = index
 
     def forward(
-        self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, attend: Attend | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        labels: Tensor | None = None,
+        *,
+        attend: Attend | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
 
         A network of texts takes them as ``labels``: word pieces int64 [B, L], or the context from
-        :meth:`encode`. ``attend`` gets the probabilities of every attention and may change them.
+        :meth:`encode`. ``guidance`` [B]: scales, of a network that is ``guided``.
+        ``attend`` gets the probabilities of every attention and may change them.
         ValueError for ``x``, ``t`` or texts of another shape.
         """
         check_input(self.config, x, t)
-        e, context = self.embedded(t, labels)
+        e, context = self.embedded(t, labels, guidance)
         h = self.stem(F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch))
         skips = []
         for stage in self.down:

@@ -29,7 +29,7 @@ from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.batching import batch_that_fits, even_size, map_images
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer, writing
-from latentdiff.pipeline.checkpoint.index import class_counts, class_names, guidance
+from latentdiff.pipeline.checkpoint.index import class_counts, class_names, guidance, student
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import Codec, IdentityCodec, VAECodec
 from latentdiff.pipeline.components import (
@@ -43,6 +43,7 @@ from latentdiff.pipeline.components import (
     save_vae,
 )
 from latentdiff.pipeline.conditioner import Conditioner, Labels
+from latentdiff.pipeline.student import Student
 from latentdiff.pipeline.text.encoder import load_text_tokenizer, save_text_tokenizer
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
@@ -75,6 +76,7 @@ class Pipeline:
     class_counts: tuple[int, ...] = ()  # images of each class there, () if unknown
     tokenizer: TextTokenizer | None = None
     guidance: float = 1.0  # of samples with a condition, where none is given
+    student: Student | None = None  # of few calls
 
     @cached_property
     def conditioner(self) -> Conditioner:
@@ -296,13 +298,16 @@ class Pipeline:
         guidance = 1.0 if chosen.guidance is None else chosen.guidance
         self.conditioner.validate(labels, guidance)
         null, condition = self.conditioner.null(chosen.negative_prompt), None
+        called = in_dtype(network or self.network, self.device, self.dtype)
+        if self.student is not None:
+            called, guidance = self.student.guided(called, guidance), float(guidance != 0)
         if labels is not None:
             interval = chosen.guidance_low, chosen.guidance_high
             condition = Condition(labels, null, guidance, *interval, chosen.guidance_rescale)
         elif isinstance(null, Tensor):  # a text-conditional network always takes an encoded text
             condition = Condition(null, null)
         return denoiser(
-            in_dtype(network or self.network, self.device, self.dtype),
+            called,
             self.schedule,
             prediction=self.diffusion.prediction,
             sigma_data=self.diffusion.sigma_data,
@@ -313,6 +318,8 @@ class Pipeline:
 
     def with_defaults(self, settings: Sampling, *, guidance: float | None = None) -> Sampling:
         """The settings with the defaults of this model filled in; ``guidance``: in place of the model's."""
+        if self.student is not None:
+            settings = self.student.settled(settings)
         found = with_defaults(settings, self.diffusion, self.schedule)
         if found.guidance is not None:
             return found
@@ -321,6 +328,8 @@ class Pipeline:
 
     def plan(self, settings: Sampling) -> tuple[SamplerStep, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""
+        if self.student is not None:
+            settings = self.student.settled(settings)
         return make_sampler(settings, self.diffusion, self.schedule)
 
     def class_labels(self, n: int, balance: ClassBalance = "equal") -> Tensor | None:
@@ -382,6 +391,8 @@ class Pipeline:
             index["class_counts"] = list(self.class_counts)
         if self.guidance != 1:
             index["guidance"] = self.guidance
+        if self.student is not None:
+            index["student"] = self.student.model_dump()
         if isinstance(codec, IdentityCodec) and codec.scale != 1:
             index["pixel_scale"] = codec.scale
         writer.json(INDEX, index)
@@ -423,4 +434,5 @@ def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
         class_counts=class_counts(checkpoint, index, len(classes)),
         tokenizer=load_text_tokenizer(checkpoint, text_of(config)),
         guidance=guidance(checkpoint, index),
+        student=student(checkpoint, index),
     )

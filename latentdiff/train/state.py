@@ -10,14 +10,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from latentdiff.config.base import Config, current_names, parse
-from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
+from latentdiff.config.training import TrainCold, TrainDenoiser, TrainStudent, TrainVAE
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer, bytes_of, check_tensors
 from latentdiff.train.distributed import gathered, split_like
 from latentdiff.train.optimizer import EMA, load_optimizer, optimizer_tensors
 
 # by kind of training
-OPTIONS: dict[str, type[Config]] = {"vae": TrainVAE, "denoiser": TrainDenoiser, "cold": TrainCold}
+OPTIONS: dict[str, type[Config]] = {
+    "vae": TrainVAE,
+    "denoiser": TrainDenoiser,
+    "student": TrainStudent,
+    "cold": TrainCold,
+}
 STATE = "training/state.json"
 TENSORS = "training/state.safetensors"
 

@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "train": ("train.train", "Train a VAE, and a denoiser on its latents."),
         "train-vae": ("train.vae", "Train a VAE that maps images to a small latent space."),
         "train-denoiser": ("train.denoiser", "Train a denoiser in a VAE's latent space, or on pixels."),
+        "distill": ("train.distill", "Train a student that draws in a few calls of its network."),
         "encode": ("train.encode", "Encode a data set once, to train denoisers on its latents."),
         "train-cold": ("train.cold", "Train a model that undoes blur instead of noise."),
     },

@@ -48,7 +48,7 @@ from latentdiff.train.task import Task
 O = TypeVar("O", bound=LoopOptions)  # noqa: E741
 
 # Paths, which may have changed when a run is resumed: what they hold is compared
-PLACES = {"data", "vae", "text_encoder", "perceptual_weights"}
+PLACES = {"data", "vae", "text_encoder", "perceptual_weights", "run"}
 FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not change what is learned
     "steps",
     "epochs",
@@ -93,7 +93,7 @@ class Training(Generic[O]):
 
 def begin(kind: str, options: O, place: RunOptions) -> Training[O]:
     """Settle the options of a training and the settings of its process; notes missing kernels."""
-    resume, data = None, str(options.model_dump()["data"])
+    resume, data = None, str(options.model_dump().get("data", ""))
     if place.resume is not None:
         options, resume, data = _resumed(kind, options, place)
     note_kernels()
@@ -116,7 +116,7 @@ def _resumed(kind: str, options: O, place: RunOptions) -> tuple[O, Checkpoint, s
     if progress.kind != kind:
         raise InputError(
             f"{checkpoint.folder}: is a {progress.kind} training, expected a {kind} training; use `latentdiff"
-            f" train-{progress.kind}`"
+            f" {_command(progress.kind)}`"
         )
     saved = parse(type(options), progress.options, f"{checkpoint.folder}/training/state.json")
     update = {name: getattr(options, name) for name in given(type(options).model_fields)}
@@ -137,8 +137,13 @@ def _resumed(kind: str, options: O, place: RunOptions) -> tuple[O, Checkpoint, s
             f"--steps: the resumed run has made {progress.step} steps already, got {update['steps']}"
         )
     options = build(type(saved), saved.model_dump() | update)
-    data = str(options.model_dump()["data"])
-    return options, checkpoint, data if here else place_of(checkpoint, data, "--data")
+    data = str(options.model_dump().get("data", ""))
+    return options, checkpoint, data if here or not data else place_of(checkpoint, data, "--data")
+
+
+def _command(kind: str) -> str:
+    """The command that trains a kind."""
+    return "distill" if kind == "student" else f"train-{kind}"
 
 
 def _folder(kind: str, place: RunOptions) -> Path:
@@ -345,7 +350,7 @@ def _trained(training: Training[O], task: Task, data: TrainData, *, shard: bool)
         resume=resume,
         ranks=ranks,
         shard=shard,
-        about=yaml.safe_dump({f"train-{task.kind}": chosen}, sort_keys=False),
+        about=yaml.safe_dump({_command(task.kind): chosen}, sort_keys=False),
     )
     if resume is not None and trainer.finished:
         note(f"{run.folder} is finished already, at step {trainer.step}; a larger budget continues it")

@@ -1,0 +1,128 @@
+"""`latentdiff distill`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from latentdiff.apps.cli.shared.options import (
+    build,
+    cli_command,
+    command_line_wins,
+    dry_run_option,
+    options_of,
+)
+from latentdiff.config.loop import BUDGETS, RunOptions
+from latentdiff.config.training import TrainStudent
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from latentdiff.pipeline.checkpoint.folder import Checkpoint
+    from latentdiff.pipeline.pipeline import Pipeline
+    from latentdiff.train.trajectories import TrajectoryData
+
+GUIDANCE = 3.0  # the largest that a student learns, where nothing is said
+VALIDATION = 20  # one trajectory of so many
+SEEDS = 10_000_000  # between the seeds of the trajectories for training and for validation
+
+
+@cli_command(
+    "distill",
+    "latentdiff distill --run digits --calls 1",
+    "latentdiff distill --run runs/NAME --calls 4 --minutes 10",
+)
+@options_of(TrainStudent, RunOptions, skip=("init_from",))
+@dry_run_option
+def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
+    """Train a student that draws in a few calls of its network.
+
+    It learns where many steps of a trained model lead, from samples that this draws first; no images are
+    needed. The guidance becomes an input of the network, so that a guided picture costs one call a step. The
+    run folder (runs/DATE-student) is a model like any other: `latentdiff sample` takes it.
+    """
+    command_line_wins(values, BUDGETS)
+    options, place = build(TrainStudent, values), build(RunOptions, values | {"init_from": None})
+
+    from latentdiff.apps.cli.shared.find import find_denoiser
+    from latentdiff.apps.cli.train import common
+    from latentdiff.nn import build as build_network
+    from latentdiff.pipeline.components import load_config
+    from latentdiff.pipeline.pipeline import from_checkpoint
+    from latentdiff.train.distill import StudentTask, student_network
+
+    training = common.begin("student", options, place)
+    options = training.options
+    checkpoint = find_denoiser(options.run, place.runs)
+    options = options.model_copy(update={"run": str(checkpoint.folder)})
+    training = replace(training, options=options)
+    teacher = from_checkpoint(checkpoint).to(training.device)
+    if teacher.student is not None:
+        raise InputError(f"--run {checkpoint.folder}: is a student; expected a model of many steps")
+    if training.resume is not None:
+        config, _ = load_config(training.resume, "denoiser")
+        network = build_network(config, seed=options.seed)
+    else:
+        network = student_network(teacher, options.seed)
+    data = _trajectories(options, checkpoint, teacher)
+    task = StudentTask(options, data, network, training.device)
+
+    def measured(found: Mapping[str, float]) -> dict[str, str]:
+        return {
+            "validation": f"loss {found['val_loss']:.4f}, {found['val_end']:.3f} from the teacher's samples"
+        }
+
+    following = "latentdiff sample --run"
+    return common.finish(training, task, data, measured, following, dry_run=dry_run, as_json=as_json)
+
+
+def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeline) -> TrajectoryData:
+    """The teacher's trajectories for training and validation, drawn with a progress bar."""
+    from latentdiff.apps.cli.shared.progress import SamplingBar
+    from latentdiff.train.trajectories import TrajectoryData, draw_trajectories
+
+    prompts = _prompts(checkpoint) if teacher.tokenizer is not None else ()
+    high = options.guidance_high
+    if high is None:
+        high = max(GUIDANCE, teacher.guidance, options.guidance_low)
+    conditional = bool(teacher.classes) or teacher.tokenizer is not None
+    scales = (options.guidance_low, high) if conditional else (1.0, 1.0)
+    n = options.trajectories
+    made = {}
+    for name, count, seed in (
+        ("train", n, options.seed),
+        ("val", max(16, n // VALIDATION), options.seed + SEEDS),
+    ):
+        with SamplingBar(f"trajectories for {name}") as bar:
+            made[name] = draw_trajectories(
+                teacher,
+                count,
+                calls=options.calls,
+                steps=options.teacher_steps,
+                scales=scales,
+                seed=seed,
+                prompts=prompts,
+                progress=bar.update,
+            )
+    name = f"{checkpoint.folder.parent.name}/{checkpoint.folder.name}"
+    return TrajectoryData(teacher, scales, name, made["train"], made["val"], teacher.classes or None)
+
+
+def _prompts(checkpoint: Checkpoint) -> list[str]:
+    """The captions that a model of texts was trained on."""
+    from pathlib import Path
+
+    from latentdiff.apps.cli.shared.find import saved_images, saved_options
+    from latentdiff.data import load_dataset
+    from latentdiff.pipeline.checkpoint.pretrained import about
+
+    source, root = about(checkpoint.folder).get("images"), None
+    if source is None:
+        if not saved_options(checkpoint):
+            raise InputError(f"{checkpoint.folder}: does not say which captions it was trained on")
+        saved = saved_images(checkpoint, "--run")
+        source, root = str(saved["data"]), saved.get("data_root")
+    data = load_dataset(source, root=None if root is None else Path(root))
+    if data.train.captions is None:
+        raise InputError(f"{source}: has no captions to draw trajectories for")
+    return [caption for caption in data.train.captions if caption]

@@ -1,0 +1,157 @@
+"""Training of a student: one call of its network for each segment of its teacher's trajectories.
+
+Progressive distillation in one go (Salimans and Ho 2022): the student regresses onto where many steps of the
+teacher lead, with the guidance as an input (Meng et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff.config.training import TrainStudent
+from latentdiff.diffusion.denoiser import timestep
+from latentdiff.diffusion.prediction import to_x0
+from latentdiff.errors import InputError
+from latentdiff.nn import build
+from latentdiff.parallel.processes import ALONE, Ranks
+from latentdiff.pipeline.checkpoint.folder import Writer
+from latentdiff.pipeline.components import config_of, denoiser_config
+from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.student import Student
+from latentdiff.train.batch import autocast
+from latentdiff.train.trajectories import Trajectories, TrajectoryData, step_targets
+from latentdiff.viz.images import pair_grid, save_image
+
+CHUNK = 500  # trajectories that are validated at once
+SHOWN = 32  # pairs in the sample grid
+GUIDED = ("mlp", "unet", "dit")
+
+
+def student_network(teacher: Pipeline, seed: int) -> nn.Module:
+    """A copy of the teacher's network that also takes the guidance, at first without an effect.
+
+    InputError for a network that cannot.
+    """
+    config = config_of(teacher.network)
+    if "guided" not in type(config).model_fields:
+        raise InputError(f"a student needs a network of {', '.join(GUIDED)}, found {type(config).__name__}")
+    if getattr(config, "out_factor", 1) != 1:
+        raise InputError("a student needs a teacher of a fixed variance, found one that has learned it")
+    network = build(config.model_copy(update={"guided": True}), seed=seed)
+    network.load_state_dict(
+        network.state_dict() | {name: value.clone() for name, value in teacher.network.state_dict().items()}
+    )
+    return network
+
+
+class StudentTask:
+    """Trains ``network`` on trajectories; see :class:`latentdiff.train.task.Task`."""
+
+    kind = "student"
+    quick = None
+    perceptual_fingerprint = None
+    betas = (0.9, 0.999)
+    default_steps = 3000
+
+    def __init__(
+        self, options: TrainStudent, data: TrajectoryData, network: nn.Module, device: torch.device
+    ) -> None:
+        self.options, self.network, self.device, self.data = options, network, device, data
+        self.teacher = data.teacher
+        self.size, self.batch = len(data.train), options.batch or denoiser_config(network).batch
+        self.peak_lr = options.lr or 1e-3
+        levels, schedule, process = data.train.levels, self.teacher.schedule, self.teacher.diffusion
+        self._times = torch.tensor([timestep(t) for t in levels[:-1]], dtype=torch.float32)
+        known = [schedule.at(t) for t in levels]
+        self._targets = step_targets(data.train, known)
+        self._val_targets = step_targets(data.val, known)
+        self._to_x0 = torch.tensor(
+            [to_x0(process.prediction, *at, sigma_data=process.sigma_data) for at in known[:-1]]
+        ).float()
+
+    def prefetch(self, indices: Tensor) -> None: ...
+
+    def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Squared error of x_0 over one segment of each trajectory; segments follow one another."""
+        segments = positions % (len(self.data.train.levels) - 1)
+        with autocast(self.options, self.device):
+            error = self._errors(self.network, self.data.train, self._targets, indices, segments)
+        return error.mean(), {}
+
+    def _errors(
+        self, network: nn.Module, source: Trajectories, targets: Tensor, indices: Tensor, segments: Tensor
+    ) -> Tensor:
+        """The mean squared error of x_0 of each, [B]."""
+        x, wanted = source.states[indices, segments], targets[indices, segments]
+        known = None if source.conditioning is None else source.conditioning[indices].to(self.device)
+        x, wanted, w = (each.to(self.device) for each in (x, wanted, source.scales[indices]))
+        times = self._times[segments].to(self.device)
+        p, q = self._to_x0[segments].to(self.device).view(-1, 2, *[1] * (x.ndim - 1)).unbind(1)
+        out = network(x, times, known, guidance=w).float()
+        error: Tensor = (p * x + q * out - wanted).square().flatten(1).mean(1)
+        return error
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """val_loss: the loss on other trajectories; val_end: the root mean square at their ends, of the
+        student's samples against the teacher's from the same noise.
+        """
+        val, calls, total = self.data.val, len(self.data.val.levels) - 1, 0.0
+        for first in range(0, len(val), CHUNK):
+            indices = torch.arange(first, min(first + CHUNK, len(val)))
+            for k in range(calls):
+                segments = torch.full_like(indices, k)
+                found = self._errors(network, val, self._val_targets, indices, segments)
+                total += float(found.double().sum())
+        off = self._ends(network, val) - val.states[:, -1]
+        return {"val_loss": total / (len(val) * calls), "val_end": float(off.double().square().mean().sqrt())}
+
+    @torch.no_grad()
+    def _ends(self, network: nn.Module, source: Trajectories) -> Tensor:
+        """Where the student leads from the noise of trajectories, [n, *shape] on the CPU."""
+        known = [self.teacher.schedule.at(t) for t in source.levels]
+        found = []
+        for first in range(0, len(source), CHUNK):
+            part = source.rows(slice(first, first + CHUNK))
+            x, w = part.states[:, 0].to(self.device), part.scales.to(self.device)
+            labels = None if part.conditioning is None else part.conditioning.to(self.device)
+            for k in range(len(known) - 1):
+                (alpha, sigma), (alpha_next, sigma_next) = known[k], known[k + 1]
+                p, q = self._to_x0[k].tolist()
+                times = self._times[k].expand(len(x)).to(self.device).clone()
+                x0 = p * x + q * network(x, times, labels, guidance=w).float()
+                x = alpha_next * x0 + sigma_next / sigma * (x - alpha * x0)
+            found.append(x.cpu())
+        return torch.cat(found)
+
+    def pipeline(self, network: nn.Module) -> Pipeline:
+        """The student of a checkpoint."""
+        process = self.teacher.diffusion
+        low, high = self.data.scales
+        return replace(
+            self.teacher,
+            network=network,
+            diffusion=process.model_copy(update={"clip": None}),
+            student=Student(calls=self.options.calls, guidance_low=low, guidance_high=high),
+            guidance=min(max(self.teacher.guidance, low), high),
+        )
+
+    def save_samples(self, network: nn.Module, path: Path) -> None:
+        """Pairs from the same noise: above what the teacher draws, below the student."""
+        some = self.data.val.rows(slice(0, SHOWN))
+        taught, learned = (
+            self.teacher.decode(x.to(self.device)) for x in (some.states[:, -1], self._ends(network, some))
+        )
+        save_image(pair_grid(taught, learned), path)
+
+    def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
+        return {}
+
+    def save(self, writer: Writer, network: nn.Module) -> None:
+        self.pipeline(network).write(writer)

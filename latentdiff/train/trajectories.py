@@ -1,0 +1,188 @@
+"""A teacher's own trajectories: what a student of few calls learns from, instead of images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from latentdiff.config.sampling import Sampling
+from latentdiff.data import ReadReport
+from latentdiff.data.types import TrainData
+from latentdiff.diffusion.estimate import Estimate
+from latentdiff.diffusion.loop import sample, start
+from latentdiff.diffusion.trajectory import ProgressCallback, Recorder, SampleResult
+from latentdiff.errors import InputError
+from latentdiff.pipeline.batching import batch_that_fits, map_images
+from latentdiff.pipeline.pipeline import Pipeline
+
+DROPPED = 0.1  # share of trajectories without a condition, where the teacher is conditional
+GUIDANCES = 16  # scales that trajectories have, evenly from the lowest to the highest
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """``states`` float32 [n, calls + 1, *latent_shape] at the ``levels``, from noise to data.
+
+    ``conditioning``: labels int64 [n] with the null class, or encoded prompts [n, L, D], or None; ``scales``
+    float32 [n]: the guidance of each.
+    """
+
+    levels: tuple[int, ...]
+    states: Tensor
+    conditioning: Tensor | None
+    scales: Tensor
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class labels int64 [n]; None for texts and without classes."""
+        known = self.conditioning
+        return None if known is None or known.is_floating_point() else known
+
+    @property
+    def captions(self) -> None:
+        """None: texts are encoded already."""
+        return None
+
+    def rows(self, rows: slice) -> Trajectories:
+        """Some of them."""
+        known = self.conditioning
+        return Trajectories(
+            self.levels, self.states[rows], None if known is None else known[rows], self.scales[rows]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryData(TrainData):
+    """Trajectories for training and for validation, of a ``teacher``, with guidance from ``scales[0]`` to
+    ``scales[1]``.
+    """
+
+    teacher: Pipeline
+    scales: tuple[float, float]
+    name: str
+    train: Trajectories
+    val: Trajectories
+    classes: tuple[str, ...] | None = None
+    report: ReadReport = field(default_factory=ReadReport)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[channels, height, width] of the teacher's images."""
+        return self.teacher.codec.image_shape
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the training trajectories."""
+        return hashlib.sha256(self.train.states.contiguous().numpy().data).hexdigest()
+
+
+def student_levels(teacher: Pipeline, calls: int, steps: int) -> tuple[list[int], list[int]]:
+    """The levels of a student of so many calls, and those of its teacher's ``steps``, which contain them.
+
+    Both descend from the level where the teacher's sampling starts to 0. InputError where steps are no
+    multiple of the calls, and for more steps than levels.
+    """
+    if steps % calls:
+        raise InputError(f"`teacher_steps`: expected a multiple of {calls} calls, got {steps}")
+    fine = teacher.plan(Sampling(steps=steps))[1]
+    if len(fine) != steps + 1:
+        raise InputError(f"`teacher_steps`: expected at most {len(fine) - 1} for this model, got {steps}")
+    return fine[:: steps // calls], fine
+
+
+def draw_trajectories(
+    teacher: Pipeline,
+    n: int,
+    *,
+    calls: int,
+    steps: int,
+    scales: tuple[float, float],
+    seed: int,
+    prompts: Sequence[str] = (),
+    progress: ProgressCallback | None = None,
+) -> Trajectories:
+    """``n`` trajectories of deterministic DDIM with ``steps``, kept at the levels of ``calls``.
+
+    Trajectory k has the noise of seed + k, the next class (or one of ``prompts``), for a tenth of them none,
+    and a guidance evenly spread over ``scales``. InputError as of :func:`student_levels`.
+    """
+    levels, fine = student_levels(teacher, calls, steps)
+    key, shape = teacher.key(seed, n), teacher.codec.latent_shape
+    step = teacher.plan(Sampling(steps=steps))[0]
+    conditioning, null = _conditioning(teacher, n, prompts)
+    each = torch.arange(n)
+    low, high = scales
+    guidance = (
+        torch.ones(n)
+        if conditioning is None
+        else low + (high - low) * (each // _kinds(teacher, prompts) % GUIDANCES) / (GUIDANCES - 1)
+    )
+
+    def make(rows: slice, recorder: Recorder) -> SampleResult:
+        x = start(key[rows], shape)
+        known = None if conditioning is None else conditioning[rows].to(teacher.device)
+        unknown = None if null is None else null[rows].to(teacher.device)
+        w = guidance[rows].to(teacher.device).view(-1, *[1] * len(shape))
+        conditional, plain = teacher.denoiser(known), teacher.denoiser(unknown)
+
+        def denoise(x: Tensor, t: int) -> Estimate:
+            if known is None or bool((w == 1).all()):
+                return conditional(x, t)
+            x0 = torch.lerp(plain(x, t).x0(), conditional(x, t).x0(), w)
+            return Estimate.from_x0(x, t, x0=x0)
+
+        kept = [x]
+        for k, state in enumerate(sample(denoise, x, fine, step, key[rows])):
+            if state.t in levels:
+                kept.append(state.x)
+            if recorder.progress is not None:
+                recorder.progress(k + 1, len(fine) - 1)
+        return SampleResult(torch.stack(kept, 1).cpu())
+
+    most = batch_that_fits(teacher.network, teacher.device)
+    with torch.no_grad():
+        made = map_images(n, most, make, device=teacher.device, recorder=Recorder(progress=progress))
+    return Trajectories(tuple(levels), made.images, conditioning, guidance)
+
+
+def _kinds(teacher: Pipeline, prompts: Sequence[str]) -> int:
+    """Conditions that follow one another before the guidance changes."""
+    return max(1, len(teacher.classes) or len(prompts))
+
+
+def _conditioning(teacher: Pipeline, n: int, prompts: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
+    """The conditioning of n trajectories, a tenth of it null, and that which is all null; on the CPU."""
+    kinds, every = _kinds(teacher, prompts), round(1 / DROPPED)
+    dropped = torch.arange(n) // kinds % every == every - 1  # whole rounds, so that no class lacks more
+    null = teacher.conditioner.null()
+    if isinstance(null, Tensor):
+        many = ["" if off else prompts[k % len(prompts)] for k, off in enumerate(dropped.tolist())]
+        known = teacher.conditioner.encode(many, n)
+        assert known is not None
+        return known.cpu(), null.cpu().expand_as(known)
+    labels = teacher.class_labels(n, "data" if teacher.class_counts else "equal")
+    if labels is None:
+        return None, None
+    labels = torch.where(dropped, null, labels)
+    return labels, torch.full_like(labels, null)
+
+
+def step_targets(trajectories: Trajectories, coefficients: Sequence[tuple[float, float]]) -> Tensor:
+    """The x_0 float32 [n, calls, *shape] by which one DDIM step leads from each state to the next.
+
+    ``coefficients``: alpha and sigma at each of the levels. From x_u = alpha_u x_0 + sigma_u / sigma_t
+    (x_t - alpha_t x_0), Song et al. 2021, equation 12 without noise.
+    """
+    found = []
+    for k, ((alpha, sigma), (alpha_next, sigma_next)) in enumerate(pairwise(coefficients)):
+        x, following = trajectories.states[:, k].double(), trajectories.states[:, k + 1].double()
+        ratio = sigma_next / sigma
+        found.append(((following - ratio * x) / (alpha_next - ratio * alpha)).float())
+    return torch.stack(found, 1)
