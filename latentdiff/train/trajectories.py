@@ -91,7 +91,7 @@ def student_levels(teacher: Pipeline, calls: int, steps: int) -> tuple[list[int]
     """
     if steps % calls:
         raise InputError(f"`teacher_steps`: expected a multiple of {calls} calls, got {steps}")
-    fine = teacher.plan(Sampling(steps=steps))[1]
+    fine = teacher.plan(Sampling(steps=min(steps, teacher.schedule.T)))[1]
     if len(fine) != steps + 1:
         raise InputError(f"`teacher_steps`: expected at most {len(fine) - 1} for this model, got {steps}")
     return fine[:: steps // calls], fine

@@ -1,0 +1,231 @@
+"""Students: their trajectories, the steps that they learn, and how they draw."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import latentdiff as ld
+from latentdiff.config.sampling import Sampling
+from latentdiff.config.training import TrainStudent
+from latentdiff.diffusion.loop import run, start
+from latentdiff.errors import InputError
+from latentdiff.pipeline.checkpoint.runs import locate
+from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.student import Student
+from latentdiff.train.distill import StudentTask, student_network
+from latentdiff.train.trajectories import (
+    Trajectories,
+    TrajectoryData,
+    draw_trajectories,
+    step_targets,
+    student_levels,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["vector", "pixels", "spatial"])
+def teacher(request: pytest.FixtureRequest, vector: Pipeline, pixels: Pipeline) -> Pipeline:
+    """An MLP on vectors, UNets on pixels and on a grid, all with classes."""
+    if request.param == "spatial":
+        return ld.load(request.getfixturevalue("tiny_spatial_run"))
+    return vector if request.param == "vector" else pixels
+
+
+def drawn(teacher: Pipeline, n: int = 24, calls: int = 2, steps: int = 4, high: float = 3.0) -> Trajectories:
+    return draw_trajectories(teacher, n, calls=calls, steps=steps, scales=(1.0, high), seed=5)
+
+
+def test_trajectories_are_what_the_teacher_draws(teacher: Pipeline) -> None:
+    """The noise of the seeds at one end, at the other the latents of its samples, with their guidance."""
+    made, steps = drawn(teacher, n=66), Sampling(steps=4)
+    key = teacher.key(5, 66)
+    assert torch.equal(made.states[:, 0], start(key, teacher.codec.latent_shape))
+    assert made.levels[0] == teacher.plan(steps)[1][0] and made.levels[-1] == 0
+    assert len({round(float(w), 4) for w in made.scales}) > 8 and made.conditioning is not None
+    null = len(teacher.classes)
+    for k in (0, 4, 29, 65):
+        label, w = int(made.conditioning[k]), float(made.scales[k])
+        step, levels = teacher.plan(steps)
+        labels = None if label == null else torch.tensor([label])
+        denoise = teacher.denoiser(labels, steps, guidance=1.0 if labels is None else w)
+        x = run(denoise, made.states[k : k + 1, 0], levels, step, key[k : k + 1])
+        torch.testing.assert_close(made.states[k : k + 1, -1], x, rtol=0, atol=2e-4)
+
+
+def test_every_condition_has_every_guidance(teacher: Pipeline) -> None:
+    """Classes come as often as each other, a tenth of the trajectories has none."""
+    kinds = len(teacher.classes)
+    made = drawn(teacher, n=160 * kinds, steps=2)
+    assert made.conditioning is not None
+    labels = made.conditioning
+    counts = torch.bincount(labels, minlength=kinds + 1)
+    assert int(counts[-1]) == 16 * kinds
+    if not teacher.class_counts:
+        assert int(counts[:-1].max()) == int(counts[:-1].min())
+    for label in range(kinds):
+        found = made.scales[labels == label]
+        assert float(found.min()) == 1 and float(found.max()) == 3
+        assert abs(float(found.mean()) - 2) < 0.25
+
+
+def test_a_trajectory_does_not_depend_on_the_others(teacher: Pipeline) -> None:
+    few, many = drawn(teacher, n=6), drawn(teacher, n=40)
+    torch.testing.assert_close(few.states, many.states[:6], rtol=0, atol=1e-5)
+
+
+def test_one_step_to_the_target_leads_to_the_next_state(teacher: Pipeline) -> None:
+    made = drawn(teacher, calls=2, steps=6)
+    known = [teacher.schedule.at(t) for t in made.levels]
+    targets = step_targets(made, known)
+    for k, ((alpha, sigma), (alpha_next, sigma_next)) in enumerate(pairwise(known)):
+        noise = (made.states[:, k] - alpha * targets[:, k]) / sigma
+        reached = alpha_next * targets[:, k] + sigma_next * noise
+        torch.testing.assert_close(reached, made.states[:, k + 1], rtol=0, atol=1e-4)
+
+
+def task_of(teacher: Pipeline, made: Trajectories, **options: object) -> StudentTask:
+    data = TrajectoryData(teacher, (1.0, float(made.scales.max())), "teacher", made, made)
+    chosen = TrainStudent(calls=len(made.levels) - 1, **options)
+    return StudentTask(chosen, data, student_network(teacher, seed=0), CPU)
+
+
+def test_a_student_of_all_steps_is_its_teacher_from_the_start(teacher: Pipeline) -> None:
+    """With a call for each step and without guidance there is nothing to learn."""
+    teacher = replace(teacher, diffusion=teacher.diffusion.model_copy(update={"clip": None}))
+    task = task_of(teacher, drawn(teacher, calls=4, steps=4, high=1.0))
+    found = task.validate(task.network)
+    assert found["val_loss"] < 1e-8 and found["val_end"] < 1e-4
+    student = task.pipeline(task.network.eval())
+    labels = [k % len(teacher.classes) for k in range(5)]
+    a, b = student.sample(5, label=labels), teacher.sample(5, label=labels, steps=4)
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+    with pytest.raises(InputError, match="learned 1 to 1"):
+        student.sample(2, label=0, guidance=2)
+
+
+def test_a_student_learns(vector: Pipeline) -> None:
+    made = drawn(vector, n=120, calls=1, steps=8)
+    task = task_of(vector, made)
+    before = task.validate(task.network)
+    optimizer = torch.optim.Adam(task.network.parameters(), lr=3e-3)
+    for step in range(150):
+        positions = torch.arange(120 * step, 120 * (step + 1))
+        optimizer.zero_grad()
+        task.loss(step, positions, torch.arange(120))[0].backward()
+        optimizer.step()
+    after = task.validate(task.network)
+    assert after["val_loss"] < 0.3 * before["val_loss"] and after["val_end"] < 0.6 * before["val_end"]
+    # with one call the end is the estimate, and so its error
+    assert after["val_end"] ** 2 == pytest.approx(after["val_loss"], rel=1e-3)
+
+
+def test_guidance_is_an_input_of_one_call(vector: Pipeline) -> None:
+    network, calls = student_network(vector, seed=0), []
+    student = replace(vector, network=network, student=Student(calls=2, guidance_low=1, guidance_high=4))
+    network.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append((len(args[0]), kwargs["guidance"])), with_kwargs=True
+    )
+    student.sample(3, label=1, guidance=2.5)
+    assert [n for n, _ in calls] == [3, 3] and all(bool((w == 2.5).all()) for _, w in calls)
+    with torch.no_grad():
+        network.condition.guidance.weight.normal_(generator=torch.Generator().manual_seed(0))
+    weak, strong = (student.sample(3, label=1, guidance=w) for w in (1, 4))
+    assert not torch.allclose(weak, strong, atol=1e-3)
+    plain = student.sample(3)
+    assert torch.equal(student.sample(3, label=1, guidance=0), plain)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("steps", 3),
+        ("sampler", "dpm++"),
+        ("eta", 0.5),
+        ("spacing", "leading"),
+        ("guidance", 9.0),
+        ("guidance_rescale", 0.5),
+    ],
+)
+def test_a_student_refuses_what_it_has_not_learned(vector: Pipeline, setting: str, value: object) -> None:
+    student = replace(vector, network=student_network(vector, 0), student=Student(calls=2, guidance_high=4))
+    more = {"guidance": 2.0} if setting == "guidance_rescale" else {}
+    with pytest.raises(InputError, match=rf"`{setting}`: "):
+        student.sample(2, label=0, **{setting: value, **more})
+    assert len(student.sample(2, label=0, steps=2, guidance=4)) == 2
+
+
+def test_levels_of_the_student_are_among_the_teachers(vector: Pipeline) -> None:
+    coarse, fine = student_levels(vector, 2, 10)
+    assert set(coarse) <= set(fine) and coarse == vector.plan(Sampling(steps=2))[1]
+    for calls, steps in ((3, 10), (2, 22)):
+        with pytest.raises(InputError, match="`teacher_steps`: "):
+            student_levels(vector, calls, steps)
+
+
+@pytest.fixture
+def work(tmp_path: Path, tiny_denoiser_run: Path, tiny_vae_run: Path) -> Path:
+    shutil.copytree(tiny_denoiser_run, tmp_path / "runs" / tiny_denoiser_run.name)
+    return tmp_path
+
+
+DISTILL = "distill --run runs/denoiser --calls 2 --teacher-steps 4 --trajectories 40 --batch 8"
+
+
+def test_a_student_is_a_run_like_any_other(work: Path, cli: Callable) -> None:
+    done = cli(f"{DISTILL} --steps 6 --name student --json", cwd=work)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["val_loss"] > 0
+    assert (work / "runs" / "student" / "samples-00000006.png").is_file()
+    index = locate(work / "runs" / "student").json("model_index.json")
+    assert index["student"] == {"calls": 2, "guidance_low": 1.0, "guidance_high": 3.0}
+    drawn = cli("sample -n 3 --out a.npz --json", cwd=work)
+    assert drawn.code == 0 and json.loads(drawn.out)["run"].startswith("runs/student/")
+    assert json.loads(drawn.out)["settings"][0]["steps"] == 2
+    refused = cli("sample --run runs/student -n 3 --steps 9 --out b.npz", cwd=work)
+    assert refused.code == 1 and "--steps: this model is a student" in refused.err
+    again = cli("distill --run runs/student --name other --steps 1", cwd=work)
+    assert again.code == 1 and "is a student" in again.err
+    saved = work / "saved"
+    ld.load(work / "runs" / "student").save(saved)
+    assert ld.load(saved).student == Student(calls=2, guidance_low=1.0, guidance_high=3.0)
+
+
+def test_a_resumed_student_ends_with_the_same_bits(work: Path, cli: Callable) -> None:
+    for words in (
+        f"{DISTILL} --decay constant --steps 6 --name whole",
+        f"{DISTILL} --decay constant --steps 3 --name parts",
+        "distill --resume runs/parts --steps 6",
+    ):
+        done = cli(words, cwd=work)
+        assert done.code == 0, done.err
+    whole, parts = (
+        load_file(
+            work / "runs" / name / "checkpoint-00000006" / "denoiser" / "diffusion_pytorch_model.safetensors"
+        )
+        for name in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
+    again = cli("distill --resume runs/whole --steps 8", cwd=work)
+    assert again.code == 0 and "8 steps" in again.out
+
+
+def test_without_classes_there_is_no_guidance_to_learn(
+    tmp_path: Path, tiny_pixel_run: Path, cli: Callable
+) -> None:
+    shutil.copytree(tiny_pixel_run, tmp_path / "runs" / tiny_pixel_run.name)
+    words = "distill --calls 1 --teacher-steps 4 --trajectories 16 --steps 2 --batch 4 --name student"
+    done = cli(words, cwd=tmp_path)
+    assert done.code == 0, done.err
+    student = ld.load(tmp_path / "runs" / "student").student
+    assert student == Student(calls=1, guidance_low=1.0, guidance_high=1.0)
+    images = np.asarray(ld.load(tmp_path / "runs" / "student").sample(2))
+    assert images.shape[0] == 2 and np.isfinite(images).all()
