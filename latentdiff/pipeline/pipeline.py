@@ -29,7 +29,7 @@ from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.batching import batch_that_fits, even_size, map_images
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer, writing
-from latentdiff.pipeline.checkpoint.index import class_counts, class_names, guidance, student
+from latentdiff.pipeline.checkpoint.index import class_counts, class_names, guidance
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import Codec, IdentityCodec, VAECodec
 from latentdiff.pipeline.components import (
@@ -43,7 +43,7 @@ from latentdiff.pipeline.components import (
     save_vae,
 )
 from latentdiff.pipeline.conditioner import Conditioner, Labels
-from latentdiff.pipeline.student import Student
+from latentdiff.pipeline.student import Student, student_of
 from latentdiff.pipeline.text.encoder import load_text_tokenizer, save_text_tokenizer
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
@@ -434,5 +434,5 @@ def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
         class_counts=class_counts(checkpoint, index, len(classes)),
         tokenizer=load_text_tokenizer(checkpoint, text_of(config)),
         guidance=guidance(checkpoint, index),
-        student=student(checkpoint, index),
+        student=student_of(checkpoint, index),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -11,13 +12,15 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import InputError
+from latentdiff.files.untrusted import checked
+from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
 
 Scale = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Student(BaseModel):
     """``calls`` of the network make an image, by deterministic DDIM over as many steps; ``guidance_low`` and
-    ``guidance_high``: the scales that it has learned (1 and 1: none).
+    ``guidance_high``: the scales that it has learned (1 and 1: none); ``teacher``: the name of its teacher.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -25,6 +28,7 @@ class Student(BaseModel):
     calls: int = Field(ge=1, le=1000)
     guidance_low: Scale = 1.0
     guidance_high: Scale = 1.0
+    teacher: str = Field(default="", max_length=1000)
 
     def settled(self, settings: Sampling) -> Sampling:
         """The settings with the student's number of steps; InputError for others than it has learned."""
@@ -56,3 +60,12 @@ class Student(BaseModel):
             return network(x, t, labels, guidance=scales)  # type: ignore[call-arg]
 
         return call
+
+
+def student_of(checkpoint: Checkpoint, index: Mapping[str, Any]) -> Student | None:
+    """How the student of a checkpoint draws; None of a model that is none. InputError for wrong entries."""
+    if index.get("student") is None:
+        return None
+    where = f"{checkpoint.folder}/{INDEX}"
+    found: Student = checked(Student, index["student"], where, "student as its calls and guidance")
+    return found

@@ -138,7 +138,9 @@ class StudentTask:
             self.teacher,
             network=network,
             diffusion=process.model_copy(update={"clip": None}),
-            student=Student(calls=self.options.calls, guidance_low=low, guidance_high=high),
+            student=Student(
+                calls=self.options.calls, guidance_low=low, guidance_high=high, teacher=self.data.name
+            ),
             guidance=min(max(self.teacher.guidance, low), high),
         )
 

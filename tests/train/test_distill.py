@@ -186,17 +186,19 @@ def test_a_student_is_a_run_like_any_other(work: Path, cli: Callable) -> None:
     assert json.loads(done.out)["val_loss"] > 0
     assert (work / "runs" / "student" / "samples-00000006.png").is_file()
     index = locate(work / "runs" / "student").json("model_index.json")
-    assert index["student"] == {"calls": 2, "guidance_low": 1.0, "guidance_high": 3.0}
+    assert index["student"] == {"calls": 2, "guidance_low": 1.0, "guidance_high": 3.0, "teacher": "denoiser"}
     drawn = cli("sample -n 3 --out a.npz --json", cwd=work)
     assert drawn.code == 0 and json.loads(drawn.out)["run"].startswith("runs/student/")
     assert json.loads(drawn.out)["settings"][0]["steps"] == 2
     refused = cli("sample --run runs/student -n 3 --steps 9 --out b.npz", cwd=work)
     assert refused.code == 1 and "--steps: this model is a student" in refused.err
+    edited = cli("edit --run runs/student --input tiny.npz -n 1 --strength 0.5", cwd=work)
+    assert edited.code == 1 and "expected its teacher, --run denoiser" in edited.err
     again = cli("distill --run runs/student --name other --steps 1", cwd=work)
     assert again.code == 1 and "is a student" in again.err
     saved = work / "saved"
     ld.load(work / "runs" / "student").save(saved)
-    assert ld.load(saved).student == Student(calls=2, guidance_low=1.0, guidance_high=3.0)
+    assert ld.load(saved).student == Student(calls=2, guidance_low=1.0, guidance_high=3.0, teacher="denoiser")
 
 
 def test_a_resumed_student_ends_with_the_same_bits(work: Path, cli: Callable) -> None:
@@ -226,6 +228,6 @@ def test_without_classes_there_is_no_guidance_to_learn(
     done = cli(words, cwd=tmp_path)
     assert done.code == 0, done.err
     student = ld.load(tmp_path / "runs" / "student").student
-    assert student == Student(calls=1, guidance_low=1.0, guidance_high=1.0)
+    assert student == Student(calls=1, guidance_low=1.0, guidance_high=1.0, teacher=tiny_pixel_run.name)
     images = np.asarray(ld.load(tmp_path / "runs" / "student").sample(2))
     assert images.shape[0] == 2 and np.isfinite(images).all()

@@ -49,6 +49,8 @@ class PageRequest(Config):
         if self.guidance not in (0, 1) and not self._names(model):
             what = "a prompt" if model.takes_text else "a model conditioned on classes or texts"
             raise InputError(f"guidance {self.guidance:g} needs {what} to exaggerate; expected 1 here")
+        if model.pipeline.student is not None:  # it has one sampler and one number of steps
+            return Sampling(guidance=self.guidance)
         return Sampling(sampler=self.sampler, steps=self.steps, guidance=self.guidance)
 
     def labels(self, model: ListedModel) -> list[str] | list[int] | None:

@@ -51,13 +51,18 @@ def controls(which: str, *, sampler: Sampler = "ddim") -> list[Any]:
 def controls_update(model: ListedModel) -> list[Any]:
     """Updates that fit a group of controls to a model: controls without effect are hidden."""
     classes, takes_text, T = model.pipeline.classes, model.takes_text, model.pipeline.schedule.T
+    student = model.pipeline.student
     own, usual = model.pipeline.guidance, 4 if takes_text else 2 if classes else 1
     names = [("all in turn", ALL_CLASSES), *((name, name) for name in classes)]
     return [
         gr.update(choices=names, value=ALL_CLASSES, visible=bool(classes)),
         gr.update(visible=takes_text, placeholder=model.example and f"such as: {model.example}"),
-        SKIP,
-        gr.update(maximum=min(STEPS, T), **({"value": T} if usual_steps("ddim") > T else {})),
+        gr.update(visible=student is None),
+        gr.update(
+            maximum=min(STEPS, T),
+            visible=student is None,
+            **({"value": T} if usual_steps("ddim") > T else {}),
+        ),
         gr.update(value=own if own != 1 else usual, visible=bool(classes) or takes_text),
     ]
 

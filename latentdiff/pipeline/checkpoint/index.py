@@ -10,7 +10,6 @@ from pydantic import Field, Strict
 from latentdiff.errors import InputError
 from latentdiff.files.untrusted import checked
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
-from latentdiff.pipeline.student import Student
 
 Side = Annotated[int, Strict(), Field(gt=0)]
 Guidance = Annotated[float, Strict(), Field(ge=0, le=100, allow_inf_nan=False)]
@@ -80,15 +79,6 @@ def class_counts(checkpoint: Checkpoint, index: Mapping[str, Any], classes: int)
         what = f"class_counts as {classes} whole numbers of 0 or more, not all 0"
         raise InputError(f"{checkpoint.folder}/{INDEX}: expected {what}, found {counts!r:.80}")
     return tuple(counts)
-
-
-def student(checkpoint: Checkpoint, index: Mapping[str, Any]) -> Student | None:
-    """How a student draws; None of a model that is none."""
-    if index.get("student") is None:
-        return None
-    where = f"{checkpoint.folder}/{INDEX}"
-    found: Student = checked(Student, index["student"], where, "student as its calls and guidance")
-    return found
 
 
 def guidance(checkpoint: Checkpoint, index: Mapping[str, Any]) -> float:

@@ -227,6 +227,11 @@ def load_model(values: Values, *, needs: Sequence[Need] = ()) -> EditModel:
     pipeline = load_checked(
         checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
     )
+    if (student := pipeline.student) is not None:
+        raise InputError(
+            f"{checkpoint.folder}: is a student that draws from noise in {student.calls} calls; edits need the"
+            f" noise levels between, expected its teacher, --run {student.teacher or 'NAME'}"
+        )
     note_texts(pipeline, [*prompts, settings.negative_prompt, *filter(None, [target])])
     class_labels(pipeline, values.get("label"))
     if "fit" in values:

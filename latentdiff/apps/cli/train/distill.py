@@ -104,8 +104,16 @@ def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeli
                 prompts=prompts,
                 progress=bar.update,
             )
-    name = f"{checkpoint.folder.parent.name}/{checkpoint.folder.name}"
+    name = teacher_name(checkpoint)
     return TrajectoryData(teacher, scales, name, made["train"], made["val"], teacher.classes or None)
+
+
+def teacher_name(checkpoint: Checkpoint) -> str:
+    """The name of the run of a checkpoint, or of a model of the package."""
+    from latentdiff.pipeline.checkpoint.pretrained import about
+
+    folder = checkpoint.folder
+    return folder.name if about(folder) else folder.parent.name
 
 
 def _prompts(checkpoint: Checkpoint) -> list[str]:
