@@ -425,6 +425,11 @@ def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
         found = f"the denoiser works on {list(config.shape)}, the codec gives {list(codec.latent_shape)}"
         raise InputError(f"{folder}: {found}; expected one shape")
     classes = class_names(checkpoint, index, config.num_classes)
+    student = student_of(checkpoint, index)
+    if (student is not None) != bool(getattr(config, "guided", False)):
+        raise InputError(
+            f"{folder}: expected a network that takes the guidance for a student, and for no other model"
+        )
     return Pipeline(
         network,
         diffusion,
@@ -434,5 +439,5 @@ def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
         class_counts=class_counts(checkpoint, index, len(classes)),
         tokenizer=load_text_tokenizer(checkpoint, text_of(config)),
         guidance=guidance(checkpoint, index),
-        student=student_of(checkpoint, index),
+        student=student,
     )

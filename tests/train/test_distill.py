@@ -231,3 +231,19 @@ def test_without_classes_there_is_no_guidance_to_learn(
     assert student == Student(calls=1, guidance_low=1.0, guidance_high=1.0, teacher=tiny_pixel_run.name)
     images = np.asarray(ld.load(tmp_path / "runs" / "student").sample(2))
     assert images.shape[0] == 2 and np.isfinite(images).all()
+
+
+def test_a_model_of_texts_has_students(text_folder: Path, tmp_path: Path, cli: Callable) -> None:
+    """Of the captions it was trained on; a tenth is the empty text."""
+    shutil.copytree(text_folder / "runs" / "text", tmp_path / "runs" / "text")
+    shutil.copy(text_folder / "captioned.npz", tmp_path)
+    words = "distill --calls 2 --teacher-steps 4 --trajectories 16 --steps 2 --batch 4 --name student"
+    done = cli(words, cwd=tmp_path)
+    assert done.code == 0, done.err
+    student = ld.load(tmp_path / "runs" / "student")
+    assert student.tokenizer is not None and student.student is not None
+    assert student.student.guidance_high == 3
+    images = student.sample(2, label="a disc", guidance=2)
+    assert images.shape[0] == 2 and bool(torch.isfinite(images).all())
+    drawn = cli("sample --prompt 'a disc' -n 2 --out a.npz", cwd=tmp_path)
+    assert drawn.code == 0, drawn.err

@@ -551,6 +551,20 @@ CHECKPOINTS = [
         edited("denoiser", "model_index.json", guidance=-1),
     ),
     Case(
+        "student of no calls",
+        SAMPLE,
+        ("model_index.json: expected student as its calls and guidance",),
+        1,
+        edited("denoiser", "model_index.json", student={"calls": 0}),
+    ),
+    Case(
+        "student whose network takes no guidance",
+        SAMPLE,
+        ("expected a network that takes the guidance",),
+        1,
+        edited("denoiser", "model_index.json", student={"calls": 2}),
+    ),
+    Case(
         "guidance that is no number",
         SAMPLE,
         ("model_index.json: expected guidance as a number from 0 to 100",),

@@ -229,8 +229,8 @@ def load_model(values: Values, *, needs: Sequence[Need] = ()) -> EditModel:
     )
     if (student := pipeline.student) is not None:
         raise InputError(
-            f"{checkpoint.folder}: is a student that draws from noise in {student.calls} calls; edits need the"
-            f" noise levels between, expected its teacher, --run {student.teacher or 'NAME'}"
+            f"{checkpoint.folder}: is a student that draws from noise in {student.calls} calls; edits need"
+            f" the noise levels between, expected its teacher, --run {student.teacher or 'NAME'}"
         )
     note_texts(pipeline, [*prompts, settings.negative_prompt, *filter(None, [target])])
     class_labels(pipeline, values.get("label"))
