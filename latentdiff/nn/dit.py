@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.attention import Attend, AttentionSite, attention
-from latentdiff.nn.embeddings import timestep_embedding
+from latentdiff.nn.embeddings import Embedding, timestep_embedding
 from latentdiff.nn.layers import ZeroLinear, check_input, modulate
 from latentdiff.nn.networks import DiTConfig
 from latentdiff.nn.text import TextConditioned
@@ -52,7 +52,7 @@ class DiTDenoiser(TextConditioned):
         h = h + positions(self.config.grid, self.config.width, x.device)
         for block in self.blocks:
             h = block(h, e, context, attend)
-        h = modulate(h, *self.modulation(e).float()[:, None].chunk(2, dim=2))
+        h = modulate(h, *e.through(self.modulation).float()[:, None].chunk(2, dim=2))
         out = self.head(h.to(self.head.weight.dtype)).transpose(1, 2).unflatten(2, self.config.grid)
         return F.pixel_shuffle(out.float(), self.config.patch)
 
@@ -77,8 +77,10 @@ class _DiTBlock(nn.Module):
         self.up = nn.Linear(width, config.expand * width)
         self.down = nn.Linear(config.expand * width, width)
 
-    def forward(self, h: Tensor, e: Tensor, context: Tensor | None, attend: Attend | None) -> Tensor:
-        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(e).float()[:, None].chunk(6, dim=2)
+    def forward(self, h: Tensor, e: Embedding, context: Tensor | None, attend: Attend | None) -> Tensor:
+        scale1, shift1, gate1, scale2, shift2, gate2 = (
+            e.through(self.modulation).float()[:, None].chunk(6, dim=2)
+        )
         dtype = self.up.weight.dtype
         q, k, v = self.qkv(modulate(h, scale1, shift1).to(dtype)).chunk(3, dim=2)
         mixed = self.out(attention(q, k, v, heads=self.heads, site=self.site, attend=attend))

@@ -1,6 +1,7 @@
 """Embeddings of the timestep and of the class label."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from latentdiff.nn.layers import ZeroLinear
 
 MAX_PERIOD = 10_000.0
 FREQUENCIES = 64
+LEAST_SHARED = 8  # samples of a batch whose conditions are looked through
 SCALE = 100.0  # of a guidance scale, to the range of timesteps
 
 
@@ -24,6 +26,42 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     i = torch.arange(dim // 2, device=t.device, dtype=torch.float32)
     angle = t.float()[:, None] * torch.exp(i * (-math.log(MAX_PERIOD) / (dim // 2)))
     return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class Embedding(NamedTuple):
+    """``values`` [U, dim] of the U conditions of a batch, and which one each sample has, int64 [B]; ``rows``
+    None: sample k has values[k].
+    """
+
+    values: Tensor
+    rows: Tensor | None = None
+
+    def through(self, layer: nn.Module) -> Tensor:
+        """A layer's outputs [B, ...], computed once for each condition."""
+        return self.spread(layer(self.values))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values [U, ...] of the conditions for each sample, [B, ...]."""
+        return values if self.rows is None else values[self.rows]
+
+
+def distinct(t: Tensor, labels: Tensor | None, guidance: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """Samples [U] that between them have all conditions of a batch, and which of them each sample is like,
+    int64 [B]; None where looking for them does not pay: while training, off a CPU, for a few samples.
+
+    A sampling loop has one timestep and one guidance for all samples, and few classes.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or t.device.type != "cpu":
+        return None
+    if len(t) < LEAST_SHARED or any(bool((x != x[0]).any()) for x in (t, guidance) if x is not None):
+        return None
+    if labels is None:
+        return t.new_zeros(1, dtype=torch.int64), torch.zeros(len(t), dtype=torch.int64)
+    known, rows = torch.unique(labels, return_inverse=True)
+    if 2 * len(known) > len(labels):
+        return None
+    first = torch.full_like(known, len(t)).scatter_reduce(0, rows, torch.arange(len(t)), "amin")
+    return first, rows
 
 
 class Conditioning(nn.Module):

@@ -41,12 +41,12 @@ class MLPDenoiser(TextConditioned):
         """
         check_input(self.config, x, t)
         e, _ = self.embedded(t, labels, guidance)
-        parts = self.modulation(e).float().chunk(3 * self.config.depth + 2, dim=1)
+        parts = self.modulation(e.values).float().chunk(3 * self.config.depth + 2, dim=1)
         # the residual stream stays float32 under autocast
         h = self.stem(x.flatten(1).to(self.stem.weight.dtype)).float()
         for i, block in enumerate(self.blocks):
-            h = block(h, *parts[3 * i : 3 * i + 3])
-        h = modulate(h, *parts[-2:])
+            h = block(h, *map(e.spread, parts[3 * i : 3 * i + 3]))
+        h = modulate(h, *map(e.spread, parts[-2:]))
         out: Tensor = self.head(h.to(self.head.weight.dtype))
         channels, *rest = self.config.shape
         return out.float().view(-1, self.config.out_factor * channels, *rest)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.base_config import DenoiserConfig, TextConfig, text_of
-from latentdiff.nn.embeddings import Conditioning
+from latentdiff.nn.embeddings import Conditioning, Embedding, checked_labels, distinct
 
 START, END = 2, 3  # the pieces of an empty text, before its padding (latentdiff.pipeline.text.tokenizer)
 
@@ -95,16 +95,22 @@ class TextConditioned(nn.Module):
 
     def embedded(
         self, t: Tensor, labels: Tensor | None, guidance: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Embedding [B, dim] of timesteps [B], classes [B] or texts and guidance scales [B]; texts' context
+    ) -> tuple[Embedding, Tensor | None]:
+        """The embedding of timesteps [B], classes [B] or texts and guidance scales [B]; texts' context
         [B, L, D] or None.
         """
         if self.text is None:
-            return self.condition(t, labels, None, guidance), None
+            known = checked_labels(labels, t, num_classes=self.condition.num_classes)
+            if (found := distinct(t, known, guidance)) is None:
+                return Embedding(self.condition(t, labels, None, guidance)), None
+            few, rows = found
+            scales = None if guidance is None else guidance[few]
+            each = None if labels is None else labels[few]
+            return Embedding(self.condition(t[few], each, None, scales), rows), None
         context = self.encode(labels, len(t))
         if isinstance(self.text, ContextNorm):
             context = self.text(context)
-        return self.condition(t, None, context[:, 0], guidance), context
+        return Embedding(self.condition(t, None, context[:, 0], guidance)), context
 
 
 class _Layer(nn.Module):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.attention import Attend, CrossAttention, SelfAttention
+from latentdiff.nn.embeddings import Embedding
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
 from latentdiff.nn.networks import UNetConfig
 from latentdiff.nn.text import TextConditioned
@@ -100,9 +101,9 @@ class _Stage(nn.Module):
         self.attention = SelfAttention(c_out, **shared) if attend else None
         self.cross = CrossAttention(c_out, config.text.width, **shared) if attend and config.text else None
 
-    def forward(self, x: Tensor, e: Tensor, context: Tensor | None, attend: Attend | None) -> Tensor:
+    def forward(self, x: Tensor, e: Embedding, context: Tensor | None, attend: Attend | None) -> Tensor:
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
-        scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = e.through(self.modulation)[:, :, None, None].chunk(2, dim=1)
         h = self.conv2(F.silu(torch.addcmul(shift, h, 1 + scale)))
         out: Tensor = self.skip(x) + h
         if self.attention is not None:
@@ -119,6 +120,6 @@ class _Down(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor, e: Tensor, context: Tensor | None, attend: Attend | None) -> Tensor:
+    def forward(self, x: Tensor, e: Embedding, context: Tensor | None, attend: Attend | None) -> Tensor:
         out: Tensor = self.conv(x)
         return out
