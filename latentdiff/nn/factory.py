@@ -27,7 +27,7 @@ def build(config: NetworkConfig, seed: int = 0) -> nn.Module:
 
     The global random generator is left as it was. TypeError for an unknown configuration.
     """
-    return initialized(_blank(config).to_empty(device="cpu"), seed)
+    return initialized(_with_memory(_blank(config)), seed)
 
 
 def initialized(module: nn.Module, seed: int) -> nn.Module:
@@ -74,6 +74,20 @@ def _blank(config: NetworkConfig) -> nn.Module:
     cls = network_class(type(config))
     with torch.device("meta"), _NoInit():
         return cls(config)
+
+
+def _with_memory(module: nn.Module) -> nn.Module:
+    """The module with memory for its weights, not set yet, on the CPU.
+
+    As Module.to_empty, which imports half a second of symbolic mathematics for tensors of the meta device.
+    """
+    for part in module.modules():
+        for name, weight in part.named_parameters(recurse=False):
+            memory = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
+            setattr(part, name, nn.Parameter(memory, requires_grad=weight.requires_grad))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu"))
+    return module
 
 
 @torch.no_grad()

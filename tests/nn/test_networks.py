@@ -1,6 +1,8 @@
 """The networks: shapes, gradients, classes, independence of samples, reproducible weights."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -459,3 +461,14 @@ def test_denoisers_learn_what_depends_on_time_and_label(config):
         loss.backward()
         optimizer.step()
     assert loss < 0.1 * (target * x).square().mean()
+
+
+def test_networks_are_built_without_symbolic_mathematics() -> None:
+    """Half a second of imports before the first picture, which torch wants for copies of the meta device."""
+    code = (
+        "import sys; from latentdiff.nn import VAEConfig, build, network_config;"
+        "build(VAEConfig(image=(1, 8, 8), latent=(4,)));"
+        "build(network_config('unet', 'small', (2, 8, 8), levels=10));"
+        "assert 'sympy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
