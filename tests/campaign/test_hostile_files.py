@@ -242,6 +242,7 @@ def payloads(folder: Path) -> list[Path]:
 WRITES = {"--out", "--files", "--trajectory", "--maps", "--runs", "--name"}  # nothing is read from these
 QUICK = {
     "train": "--steps 1", "train-vae": "--steps 1", "train-denoiser": "--steps 1", "train-cold": "--steps 1", "sample": "-n 1 --steps 1",
+    "distill": "--steps 1 --trajectories 16 --calls 1 --teacher-steps 2",
     "edit": "-n 1 --steps 1", "p2p": "-n 1 --steps 1", "inpaint": "-n 1 --steps 1", "restore": "-n 1 --steps 1", "denoise": "-n 1", "invert": "-n 1",
     "anagram": "-n 1 --steps 1", "hybrid": "-n 1 --steps 1", "sample-cold": "-n 1", "reproduce": "schedules", "evaluate": "-n 4 --resamples 0",
 }  # fmt: skip
