@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentdiff.config.diffusion import Prediction
 from latentdiff.config.training import TrainStudent
 from latentdiff.diffusion.denoiser import timestep
 from latentdiff.diffusion.prediction import to_x0
 from latentdiff.errors import InputError
-from latentdiff.nn import build
+from latentdiff.nn import ExternalModel, build
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
 from latentdiff.pipeline.components import config_of, denoiser_config
@@ -33,11 +34,22 @@ SHOWN = 32  # pairs in the sample grid
 GUIDED = ("mlp", "unet", "dit")
 
 
+def student_prediction(teacher: Pipeline) -> Prediction:
+    """What the student predicts: as its teacher, but v for eps and the score, of which an error is multiplied
+    by sigma / alpha in x_0, without bound at the first call (Salimans and Ho 2022, section 4).
+    """
+    found = teacher.diffusion.prediction
+    return "v" if found in ("eps", "score") else found
+
+
 def student_network(teacher: Pipeline, seed: int) -> nn.Module:
-    """A copy of the teacher's network that also takes the guidance, at first without an effect.
+    """A copy of the network that also takes the guidance, at first without an effect; its last layer
+    starts at zero where it predicts something else.
 
     InputError for a network that cannot.
     """
+    if isinstance(teacher.network, ExternalModel):
+        raise InputError("a student needs a network of this package, found one of diffusers")
     config = config_of(teacher.network)
     if "guided" not in type(config).model_fields:
         raise InputError(f"a student needs a network of {', '.join(GUIDED)}, found {type(config).__name__}")
@@ -47,6 +59,9 @@ def student_network(teacher: Pipeline, seed: int) -> nn.Module:
     network.load_state_dict(
         network.state_dict() | {name: value.clone() for name, value in teacher.network.state_dict().items()}
     )
+    if student_prediction(teacher) != teacher.diffusion.prediction:
+        for weight in network.get_submodule("head").parameters():
+            nn.init.zeros_(weight)
     return network
 
 
@@ -66,13 +81,16 @@ class StudentTask:
         self.teacher = data.teacher
         self.size, self.batch = len(data.train), options.batch or denoiser_config(network).batch
         self.peak_lr = options.lr or 1e-3
-        levels, schedule, process = data.train.levels, self.teacher.schedule, self.teacher.diffusion
+        levels, schedule = data.train.levels, self.teacher.schedule
+        self.process = self.teacher.diffusion.model_copy(
+            update={"clip": None, "prediction": student_prediction(self.teacher)}
+        )
         self._times = torch.tensor([timestep(t) for t in levels[:-1]], dtype=torch.float32)
         known = [schedule.at(t) for t in levels]
         self._targets = step_targets(data.train, known)
         self._val_targets = step_targets(data.val, known)
         self._to_x0 = torch.tensor(
-            [to_x0(process.prediction, *at, sigma_data=process.sigma_data) for at in known[:-1]]
+            [to_x0(self.process.prediction, *at, sigma_data=self.process.sigma_data) for at in known[:-1]]
         ).float()
 
     def prefetch(self, indices: Tensor) -> None: ...
@@ -132,12 +150,11 @@ class StudentTask:
 
     def pipeline(self, network: nn.Module) -> Pipeline:
         """The student of a checkpoint."""
-        process = self.teacher.diffusion
         low, high = self.data.scales
         return replace(
             self.teacher,
             network=network,
-            diffusion=process.model_copy(update={"clip": None}),
+            diffusion=self.process,
             student=Student(
                 calls=self.options.calls, guidance_low=low, guidance_high=high, teacher=self.data.name
             ),

@@ -229,6 +229,10 @@ def test_without_classes_there_is_no_guidance_to_learn(
     assert done.code == 0, done.err
     student = ld.load(tmp_path / "runs" / "student").student
     assert student == Student(calls=1, guidance_low=1.0, guidance_high=1.0, teacher=tiny_pixel_run.name)
+    taught, learned = (
+        ld.load(tmp_path / "runs" / name).diffusion for name in (tiny_pixel_run.name, "student")
+    )
+    assert (taught.prediction, learned.prediction) == ("eps", "v")  # an error of eps has no bound in x_0
     images = np.asarray(ld.load(tmp_path / "runs" / "student").sample(2))
     assert images.shape[0] == 2 and np.isfinite(images).all()
 
