@@ -75,7 +75,7 @@ class ImageLatents:
 
         Encoded in the first step, so that a budget of minutes holds it too; other workers wait for it.
         """
-        with self._encoding:
+        with self._encoding, torch.no_grad():
             return self._posteriors
 
     @cached_property

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from latentdiff.config.training import TrainDenoiser
-from latentdiff.data import Split, to_float
+from latentdiff.data import Dataset, Split, to_float
 from latentdiff.nn import VAEConfig, build, default_latent
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.train.choices import reconstruction_psnr, resolved, training_size, usual_guidance
-from latentdiff.train.latents import normalized_for
+from latentdiff.train.latents import ImageLatents, latents_of, normalized_for
 
 
 def codec(latent: tuple[int, ...] = (2, 8, 8), side: int = 32) -> VAECodec:
@@ -107,3 +107,15 @@ def test_guidance_that_is_kept(
     source: Codec, classes: bool, options: dict[str, Any], expected: float
 ) -> None:
     assert usual_guidance(TrainDenoiser(**options), source, classes=classes) == expected
+
+
+def test_latents_that_are_kept_hold_no_graph() -> None:
+    """A hint of the loop encodes them first, outside of any step: with gradients that was gigabytes."""
+    data = Dataset("images", images(), images(4), images(4))
+    made = latents_of(TrainDenoiser(), data, codec(), torch.device("cpu"))
+    assert isinstance(made, ImageLatents)
+    with torch.enable_grad():
+        made.prefetch(torch.arange(4))
+    kept = made._cached
+    assert kept is not None and not kept.mean.requires_grad and not kept.logvar.requires_grad
+    assert len(kept.mean) == 30
