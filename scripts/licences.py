@@ -80,6 +80,13 @@ DATA = (
 )
 WEIGHTS = (
     Thing(
+        "model `clothes`",
+        "in the package",
+        "Apache-2.0",
+        "trained on the CC0 photos of github.com/alexeygrigorev/clothing-dataset-small (A. Grigorev and"
+        " contributors), with the VAE `colour`",
+    ),
+    Thing(
         "model `colour`",
         "in the package",
         "Apache-2.0",

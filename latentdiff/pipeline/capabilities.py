@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -90,13 +90,18 @@ def capabilities_of(checkpoint: Checkpoint) -> Capabilities | None:
     )
 
 
-def shipped_that(needs: Sequence[Need], *, pixels: bool = False) -> Shipped | None:
-    """The model of the package that meets the needs; one of ``pixels`` where that works best."""
+def shipped_that(
+    needs: Sequence[Need], *, pixels: bool = False, fits: Callable[[Shipped], bool] | None = None
+) -> Shipped | None:
+    """The model of the package that meets the needs and ``fits`` takes; one of ``pixels`` where that works
+    best.
+    """
     kinds = {need.kind for need in needs}
     text = "text" in kinds
     return shipped_for(
         "text" if text else "classes",
         pixels=not text and "latents" not in kinds and (pixels or "grid" in kinds),
+        fits=fits,
     )
 
 

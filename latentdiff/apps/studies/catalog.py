@@ -14,7 +14,8 @@ class StudyInfo:
     """A line of `latentdiff reproduce --list`: title and question.
 
     ``module``: below latentdiff.apps.studies; ``variable``: the name of the study in it.
-    ``trains``: it trains models. ``colour``: it has a part on colour images. ``scored``: --features chooses
+    ``trains``: it trains models. ``colour``: it has a part on colour images, by a model of the package where
+    none are given if ``ships_colour``. ``scored``: --features chooses
     its feature network. ``takes_run``, ``takes_run_colour``: --run and --run-colour give its model.
     """
 
@@ -23,6 +24,7 @@ class StudyInfo:
     question: str
     trains: bool = True
     colour: bool = False
+    ships_colour: bool = False
     scored: bool = True
     takes_run: bool = False
     takes_run_colour: bool = False
@@ -62,6 +64,8 @@ STUDIES = {
         "Steps and noise of DDIM",
         "How do the number of steps and eta change the samples?",
         colour=True,
+        ships_colour=True,
+        takes_run_colour=True,
     ),
     "noise-schedule-study": StudyInfo(
         "process.noise_schedules",
@@ -90,6 +94,9 @@ STUDIES = {
         "Editing by noise (SDEdit)",
         "How much of an image is kept when it is noised and denoised?",
         takes_run=True,
+        colour=True,
+        ships_colour=True,
+        takes_run_colour=True,
     ),
     "restoration": StudyInfo(
         "restoration.restoration",
@@ -98,12 +105,16 @@ STUDIES = {
         colour=True,
         takes_run=True,
         takes_run_colour=True,
+        ships_colour=True,
     ),
     "inpainting": StudyInfo(
         "restoration.inpainting",
         "Inpainting",
         "How well do four solvers fill in missing pixels?",
         takes_run=True,
+        colour=True,
+        ships_colour=True,
+        takes_run_colour=True,
     ),
     "cold-diffusion": StudyInfo(
         "restoration.cold_diffusion",

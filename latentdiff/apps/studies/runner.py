@@ -30,6 +30,9 @@ from latentdiff.errors import InputError
 from latentdiff.files.system import processor_name
 from latentdiff.files.untrusted import read_json
 from latentdiff.files.writing import write_whole
+from latentdiff.pipeline.checkpoint.folder import INDEX
+from latentdiff.pipeline.checkpoint.index import image_shape
+from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.train.progress import Reporter
 
 N = TypeVar("N")
@@ -116,7 +119,8 @@ def make(
     data = _loaded(request, None)
     for line in data.notes:
         note(f"data: {line}")
-    colour, missing = _colour(request) if info.colour else (None, "")
+    named = request.data_colour is not None
+    colour, missing = _colour(request) if info.colour and (named or not info.ships_colour) else (None, "")
     _claim(request.out, request.study)
     context = StudyContext(
         out=request.out,
@@ -180,7 +184,12 @@ def _loaded(request: StudyRequest, size: int | None) -> Dataset:
 
 def _colour(request: StudyRequest) -> tuple[Dataset | None, str]:
     """The colour images named, or the emoji where they are installed, or why there are none."""
-    load = partial(load_dataset, size=32, channels=3, root=request.data_root)
+    size = (32, 32)
+    if request.run_colour is not None:
+        checkpoint = locate(request.run_colour)
+        _, *sides = image_shape(checkpoint, checkpoint.json(INDEX))
+        size = sides[0], sides[1]
+    load = partial(load_dataset, size=size, channels=3, root=request.data_root)
     if request.data_colour is not None:
         folders = request.class_folders or "auto"
         try:

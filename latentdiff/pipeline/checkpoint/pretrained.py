@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,17 @@ def shipped_models() -> tuple[Shipped, ...]:
     )
 
 
-def shipped_for(conditioning: str, *, pixels: bool = False) -> Shipped | None:
-    """The first model that is conditioned on classes or text, of those that work on ``pixels``."""
-    fitting = (model for model in shipped_models() if model.about["condition"] == conditioning)
-    return next((model for model in fitting if not pixels or model.about["works_on"] == "pixels"), None)
+def shipped_for(
+    conditioning: str, *, pixels: bool = False, fits: Callable[[Shipped], bool] | None = None
+) -> Shipped | None:
+    """The first model that is conditioned on classes or text, of those that work on ``pixels`` and ``fits``
+    takes; without ``fits`` those whose images are at hand come first.
+    """
+    found = [model for model in shipped_models() if model.about["condition"] == conditioning]
+    found = [model for model in found if not pixels or model.about["works_on"] == "pixels"]
+    if fits is None:
+        return next(iter(sorted(found, key=lambda model: model.about["images"] is None)), None)
+    return next((model for model in found if fits(model)), None)
 
 
 def about(folder: Path) -> dict[str, Any]:

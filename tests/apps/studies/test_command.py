@@ -121,11 +121,11 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
         ("schedules --seed -1", 2, "-1 is not in the range"),
         ("ddim-steps --data-colour nowhere", 1, "--data-colour 'nowhere': expected .*, found no such file"),
         (
-            "sdedit --data-colour nowhere",
+            "anagrams --data-colour nowhere",
             2,
             (
-                "--data-colour is for ddim-steps, one-step-unet, restoration, hybrids, text-to-image, sdedit"
-                " uses no other images"
+                "--data-colour is for ddim-steps, one-step-unet, sdedit, restoration, inpainting, hybrids,"
+                " text-to-image, anagrams uses no other images"
             ),
         ),
         ("schedules --features mnist", 2, "--features scores images of models, schedules trains none"),
@@ -134,9 +134,9 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
         ("latent-size --run x", 2, "--run is for studies of one model: denoising, .*; got latent-size"),
         ("all --run x", 2, "--run is for studies of one model: .*; got all"),
         (
-            "sdedit --run-colour x",
+            "anagrams --run-colour x",
             2,
-            "--run-colour is for studies of one model: restoration, hybrids, text-to-image; got sdedit",
+            "--run-colour is for studies of one model: ddim-steps, sdedit, restoration, .*; got anagrams",
         ),
         ("schedules --out taken --overwrite", 1, "taken: holds something else than a study"),
         ("schedules --out file", 1, "file: expected a folder for the study, found a file"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import latentdiff as ld
 from latentdiff.apps.studies.catalog import STUDIES
 from latentdiff.apps.studies.illusions import anagrams, hybrids
 from latentdiff.apps.studies.kit.presets import MLPPreset, PixelPreset, TextPreset, VAEPreset
@@ -36,6 +37,7 @@ from latentdiff.apps.studies.sampling import (
 from latentdiff.apps.studies.text import prompt_to_prompt, text_to_image
 from latentdiff.data import load_dataset
 from latentdiff.errors import InputError
+from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
 
 PRAISE = re.compile(
     r"\b(best|better|worst|worse|easiest|easier|hardest|closest|larger than|smaller than)\b", re.I
@@ -94,7 +96,9 @@ MICRO: dict[str, Any] = {
     "one-step-unet": one_step_unet.OneStepSettings(
         pixels=replace(PIXELS, steps=6), sigmas=(0.0, 0.5, 1.0), tested=10
     ),
-    "sdedit": sdedit.SDEditSettings(pixels=PIXELS, indices=(4, 2), steps=6, tested=10, trips=(4, 8)),
+    "sdedit": sdedit.SDEditSettings(
+        pixels=PIXELS, indices=(4, 2), steps=6, tested=10, trips=(4, 8), colour=PIXELS, colour_tested=2
+    ),
     "restoration": restoration.RestorationSettings(
         pixels=PIXELS,
         tested=4,
@@ -106,7 +110,9 @@ MICRO: dict[str, Any] = {
         colour=PIXELS,
         colour_tested=2,
     ),
-    "inpainting": inpainting.InpaintingSettings(pixels=PIXELS, tested=4, draws=2, steps=6, jumps=2, length=2),
+    "inpainting": inpainting.InpaintingSettings(
+        pixels=PIXELS, tested=4, draws=2, steps=6, jumps=2, length=2, colour=PIXELS, colour_tested=4
+    ),
     "cold-diffusion": cold_diffusion.ColdDiffusionSettings(
         epochs=(1, 2),
         batch=32,
@@ -203,6 +209,7 @@ def results(made: StudyResult) -> dict[str, Any]:
     return found
 
 
+SHIPPED = tuple(name for name, info in STUDIES.items() if info.ships_colour)
 LONG = {"restoration", "noise-schedule-study", "cold-diffusion", "anagrams", "hybrids"}
 
 
@@ -317,8 +324,7 @@ def test_without_colour_images_the_page_says_how_to_get_some(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latentdiff.apps.studies.runner.COLOUR", "no-such-set")
-    settings = replace(MICRO["ddim-steps"], etas=(0.0,), resamples=0)
-    made = run("ddim-steps", tmp_path, digits, settings=settings)
+    made = run("text-to-image", tmp_path, digits)
     (text,) = [warning for warning in made.warnings if warning.startswith("Colour images were left out: ")]
     assert (
         "no-such-set" in text
@@ -393,3 +399,23 @@ def test_digits_are_looked_at_with_the_model_of_the_package(tmp_path: Path) -> N
     assert entry["folder"].endswith("models/digits-pixels") and not list((tmp_path / "runs").iterdir())
     psnr = {row[""]: row["PSNR (dB)"] for row in results(made)["tables"]["denoised"]["rows"]}
     assert psnr["one step"]["value"] > psnr["noisy"]["value"] + 3
+
+
+@pytest.mark.parametrize(
+    "study", [name if name == "sdedit" else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+)
+def test_colour_pictures_are_those_of_the_shipped_model(study: str, digits: Path, tmp_path: Path) -> None:
+    """Without --data-colour none is read and nothing is trained for them; a given model draws its own."""
+    made = run(study, tmp_path / "shipped", digits)
+    found, page = results(made), made.page.read_text(encoding="utf-8")
+    assert found["data_colour"] is None and not any("colour" in name for name in found["runs"])
+    assert "clothes of the package" in page and not made.warnings
+    colour = {name for name in found["figures"] if name.startswith("colour")}
+    assert colour
+    folder = shipped_folder("clothes")
+    assert folder is not None
+    pipeline = replace(ld.load(folder), classes=tuple(f"kind {k}" for k in range(10)))
+    pipeline.save(tmp_path / "given")
+    given = run(study, tmp_path / "out", digits, run_colour=tmp_path / "given")
+    assert str(tmp_path / "given") in given.page.read_text(encoding="utf-8")
+    assert (made.out / min(colour)).stat().st_size > 2000

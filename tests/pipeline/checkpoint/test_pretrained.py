@@ -73,8 +73,9 @@ def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> 
     assert (pipeline.tokenizer is not None) == (model.about["condition"] == "text")
     assert bool(pipeline.classes) == (model.about["condition"] == "classes")
     assert isinstance(pipeline.codec, IdentityCodec) == (model.about["works_on"] == "pixels")
-    data = load_dataset(model.about["images"])
-    assert data.shape == pipeline.codec.image_shape and (data.classes or ()) == tuple(pipeline.classes)
+    if model.about["images"] is not None:
+        data = load_dataset(model.about["images"])
+        assert data.shape == pipeline.codec.image_shape and (data.classes or ()) == tuple(pipeline.classes)
     images = pipeline.sample(2, steps=2)
     assert images.shape == (2, *pipeline.codec.image_shape) and float(images.std()) > 0.1
 
@@ -182,7 +183,18 @@ def test_commands_find_a_model_that_can_do_what_they_do(tmp_path: Path) -> None:
     restored = run_cli("restore --operator blur -n 2 --steps 3 --json", cwd=tmp_path)
     assert restored.code == 0, restored.err
     assert "using digits-pixels of the package" in restored.err and (tmp_path / "restored.png").is_file()
-    assert "using digits of the package" in run_cli("sample -n 1 --steps 2", cwd=tmp_path).err
+    for words, name in (
+        ("", "clothes"),
+        ("--label shoes", "clothes"),
+        ("--label 7 --guidance 2", "digits"),
+        ("--sampler ddim --v-pred", "digits"),
+    ):
+        drawn = run_cli(f"sample -n 1 --steps 2 {words}", cwd=tmp_path)
+        assert drawn.code == 0 and f"using {name} of the package" in drawn.err, drawn.err
+    unknown = run_cli("sample -n 1 --label cars", cwd=tmp_path)
+    assert unknown.code == 1 and "unknown class 'cars'" in unknown.err
+    edited = run_cli("edit --run clothes -n 2 --steps 2 --strength 0.5", cwd=tmp_path)
+    assert edited.code == 0 and "no --input: pictures that clothes draws itself" in edited.err, edited.err
     assert (
         "using scenes of the package"
         in run_cli("sample -n 1 --steps 2 --prompt 'a red one'", cwd=tmp_path).err

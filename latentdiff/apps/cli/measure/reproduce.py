@@ -72,7 +72,10 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     "--data-colour",
     group="Data",
     advanced=True,
-    help="Colour images, for the study of some; a data set name or path (default: openmoji, if installed).",
+    help=(
+        "Colour images, for the study of some; a data set name or path (default: pictures of the model"
+        " clothes of the package, or openmoji, if installed)."
+    ),
 )
 @option(
     "--run",
@@ -85,7 +88,10 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     type=click.Path(path_type=Path),
     group="Model",
     advanced=True,
-    help="Run or checkpoint for the part of a study on colour images (default: the study trains it).",
+    help=(
+        "Run or checkpoint for the part of a study on colour images (default: one of the package, or the"
+        " study trains it)."
+    ),
 )
 @option(
     "--features",

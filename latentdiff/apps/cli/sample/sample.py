@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -36,6 +37,7 @@ from latentdiff.config.sampling import DEFAULT_STEPS, Sampling
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
+    from latentdiff.pipeline.checkpoint.pretrained import Shipped
     from latentdiff.pipeline.pipeline import Pipeline
 
 
@@ -130,7 +132,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     ranks, device = together(resolve_device(values["device"]), "the images")
     needs = needs_of(values, prompts, settings[0])
     if like is None:
-        checkpoint = find_denoiser(values["run"], values["runs"], needs=needs)
+        checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, fits=_fitting(values))
     else:
         checkpoint = find_like(like, values["run"], values["runs"])
     pipeline = load_checked(
@@ -228,6 +230,23 @@ def _check_shared(values: dict[str, Any], processes: int, counts: int) -> None:
         raise InputError(
             f"{processes} processes share the images: expected as many or more, got -n {values['n']}"
         )
+
+
+def _fitting(values: dict[str, Any]) -> Callable[[Shipped], bool]:
+    """Whether a model of the package has the names of --label and the type of --prediction."""
+    from latentdiff.pipeline.checkpoint.folder import INDEX, open_checkpoint
+    from latentdiff.pipeline.components import load_diffusion
+
+    label, prediction = values["label"], values["prediction"]
+
+    def fits(model: Shipped) -> bool:
+        checkpoint = open_checkpoint(model.folder)
+        index = checkpoint.json(INDEX)
+        if not set(label or ()) <= set(index["classes"] or ()):
+            return False
+        return prediction in (None, load_diffusion(checkpoint, index).prediction)
+
+    return fits
 
 
 def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, one: bool) -> list[str] | None:

@@ -17,18 +17,25 @@ from latentdiff.errors import InputError
 if TYPE_CHECKING:
     from latentdiff.pipeline.capabilities import Need
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
+    from latentdiff.pipeline.checkpoint.pretrained import Shipped
     from latentdiff.pipeline.pipeline import Pipeline
 
 HOW_TO = "make one with `latentdiff train-vae` and then `latentdiff train-denoiser`"
 
 
 def find_denoiser(
-    run: str | None, runs: str, *, needs: Sequence[Need] = (), pixels: bool = False
+    run: str | None,
+    runs: str,
+    *,
+    needs: Sequence[Need] = (),
+    pixels: bool = False,
+    fits: Callable[[Shipped], bool] | None = None,
 ) -> Checkpoint:
     """The checkpoint of --run, or of the newest run whose model meets the ``needs``, which is named on
     stderr.
 
-    Where there is none: a model of the package, one of ``pixels`` where a command works best with that.
+    Where there is none: a model of the package that ``fits`` takes, one of ``pixels`` where a command works
+    best with that.
     """
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.pipeline.capabilities import capabilities_of, shipped_that
@@ -46,7 +53,7 @@ def find_denoiser(
             note(f"using {checkpoint.folder}" + (f": {passed}" if passed else ""))
             return checkpoint
         passed = passed or f"{found.folder}, which is newer, {has.against(lacks.kind)}"
-    model = shipped_that(needs, pixels=pixels)
+    model = shipped_that(needs, pixels=pixels, fits=fits) or shipped_that(needs, pixels=pixels)
     if model is None:
         raise InputError(f"no trained model in {runs}/{_for(needs)}; {HOW_TO}")
     passed = f"no denoiser in {runs}/" if not passed else f"no model in {runs}/{_for(needs)}"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Of the options of data: those that are the model's, or that --input stands for
 OTHERS = tuple(set(DataOptions.model_fields) - {*FITTING, *LABELLING, "image_cache"})
+DRAWN = 1_000_000  # seed of the pictures that a model draws for an edit, far from those of the edits
 DEGRADED = 0.35  # margin of brightness for degraded images: noise alone moves the mean by a fifth
 
 
@@ -50,18 +51,37 @@ image_options = combined(
 
 def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any]) -> ImageSet:
     """The images of --input, or of the data that the run was trained on, in the shape of the model's."""
-    from latentdiff.apps.cli.shared.progress import note, print_report
-    from latentdiff.data import read_images
+    from latentdiff.apps.cli.shared.progress import note
     from latentdiff.data.brightness import MARGIN
-    from latentdiff.data.resize import Fit
     from latentdiff.pipeline.checkpoint.pretrained import about
     from latentdiff.train.brightness import brightness_of
 
-    source, root = values["source"], None
     settle_fit(checkpoint, values)
+    source, shipped = values["source"], about(checkpoint.folder)
+    if source is None and shipped and shipped.get("images") is None:
+        found = _drawn(checkpoint, shape, values["n"])
+    else:
+        found = _read(checkpoint, shape, values, source or shipped.get("images"))
+    if values["negate"]:
+        found = replace(found, images=255 - found.images)
+    if source is not None and (known := brightness_of(checkpoint)) is not None:
+        degraded = values.get("degraded", False)
+        if not (degraded and "mask" in values["operator"]):  # the values of missing pixels are arbitrary
+            for line in distance(known, found.images, margin=DEGRADED if degraded else MARGIN):
+                note(line)
+    return found
+
+
+def _read(
+    checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any], source: str | None
+) -> ImageSet:
+    """The images of ``source``, or of the data that the run was trained on."""
+    from latentdiff.apps.cli.shared.progress import print_report
+    from latentdiff.data import read_images
+    from latentdiff.data.resize import Fit
+
+    root = None
     chosen = {name: values[name] for name in (*FITTING, *LABELLING, "image_cache")}
-    if source is None:
-        source = about(checkpoint.folder).get("images")
     if source is None:
         if not saved_options(checkpoint):
             raise InputError(
@@ -74,14 +94,22 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
     fit = Fit(**build(DataOptions, chosen).reading() | {"size": (height, width), "channels": channels})
     found = read_images(source, split=values["split"], fit=fit, root=None if root is None else Path(root))
     print_report(found.report)
-    if values["negate"]:
-        found = replace(found, images=255 - found.images)
-    if values["source"] is not None and (known := brightness_of(checkpoint)) is not None:
-        degraded = values.get("degraded", False)
-        if not (degraded and "mask" in values["operator"]):  # the values of missing pixels are arbitrary
-            for line in distance(known, found.images, margin=DEGRADED if degraded else MARGIN):
-                note(line)
     return found
+
+
+def _drawn(checkpoint: Checkpoint, shape: Sequence[int], n: int) -> ImageSet:
+    """``n`` pictures that a model of the package draws, of its classes in turn: it has no other images."""
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.data import ImageSet, to_uint8
+    from latentdiff.pipeline.pipeline import from_checkpoint
+
+    pipeline, name = from_checkpoint(checkpoint), checkpoint.folder.name
+    if tuple(shape) != tuple(pipeline.codec.image_shape):
+        raise InputError(f"{name}: its training images are not in the package; expected --input")
+    labels = pipeline.class_labels(n)
+    note(f"no --input: pictures that {name} draws itself")
+    images = pipeline.sample(n, label=None if labels is None else labels.tolist(), seed=DRAWN)
+    return ImageSet(f"pictures of {name}", to_uint8(images), labels, pipeline.classes)
 
 
 def settle_fit(checkpoint: Checkpoint, values: dict[str, Any]) -> None:

@@ -46,9 +46,12 @@ def colour_model(context: StudyContext, preset: PixelPreset, data: Dataset, **ch
     with context.part("colour: model"):
         if context.run_colour is not None:
             return load_given(context, context.run_colour, data, name=GIVEN[1])
-        return pipeline_of(
-            context, presets.train_pixels(context, "colour-pixels", preset, data=data, **changed)
-        )
+        return train_colour(context, preset, data, **changed)
+
+
+def train_colour(context: StudyContext, preset: PixelPreset, data: Dataset, **changed: Any) -> Pipeline:
+    """A model of the pixels of colour images, trained from ``preset``."""
+    return pipeline_of(context, presets.train_pixels(context, "colour-pixels", preset, data=data, **changed))
 
 
 def readable_scenes(context: StudyContext, counts: tuple[int, int, int]) -> Dataset:
@@ -82,8 +85,9 @@ def load_given(
     name: str = GIVEN[0],
     pixels: bool = False,
     texts: bool = False,
+    other: bool = False,
 ) -> Pipeline:
-    """The model of a run folder, recorded in the results.
+    """The model of a run folder, recorded in the results; ``other``: of any images, not those of ``data``.
 
     InputError for another image shape, other classes, latents where ``pixels`` are needed, or no text
     conditioning where ``texts`` need it.
@@ -91,7 +95,7 @@ def load_given(
     checkpoint = locate(run)
     pipeline = from_checkpoint(checkpoint).to(context.device)
     shape = tuple(pipeline.codec.image_shape)
-    if shape != tuple(data.shape):
+    if not other and shape != tuple(data.shape):
         raise InputError(
             f"{run}: expected a model of images {list(data.shape)}, as {data.name} has, got {list(shape)}"
         )
@@ -102,7 +106,7 @@ def load_given(
         )
     if texts and pipeline.tokenizer is None:
         raise InputError(f"{run}: expected a text-conditional model (`train-denoiser --text`), got another")
-    if not texts and pipeline.classes and pipeline.classes != data.classes:
+    if not (texts or other) and pipeline.classes and pipeline.classes != data.classes:
         raise InputError(
             f"{run}: expected the classes of {data.name}, {_few(data.classes)}, got {_few(pipeline.classes)}"
         )

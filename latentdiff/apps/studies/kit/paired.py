@@ -98,6 +98,15 @@ class PairedMetrics:
         except InputError:
             return cls(None)
 
+    @classmethod
+    def of_images(cls, context: StudyContext, images: Tensor) -> PairedMetrics:
+        """The network that fits images [n, C, H, W] of unknown classes."""
+        try:
+            name = default_features(tuple(images.shape[1:]), None)
+            return cls(perceptual_network(name, device=context.device))
+        except InputError:
+            return cls(None)
+
     @property
     def distance(self) -> str:
         """The name of the distance in :class:`PairedScores`."""

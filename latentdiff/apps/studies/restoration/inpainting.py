@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 
+from latentdiff.apps.studies.kit.colour import colour_part
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model
 from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input
@@ -32,6 +33,8 @@ class InpaintingSettings:
     length: int = 5
     shares: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
     zeta: float = 0.5
+    colour: PixelPreset = field(default_factory=lambda: PixelPreset(width=64, steps=150, batch=64))
+    colour_tested: int = 6
 
 
 def study(context: StudyContext, settings: InpaintingSettings) -> Report:
@@ -70,7 +73,9 @@ def study(context: StudyContext, settings: InpaintingSettings) -> Report:
         sections.append(Section(f"Missing: {name}", *about, made.picture, drawn, made.table))
     with context.part("shares of missing pixels"):
         sections.append(_shares(comparison, settings.shares))
-    return Report(_findings(found, comparison.metrics.distance), *sections)
+    section, scores = _colour(context, settings)
+    found["in colour, a box in the middle"] = scores
+    return Report(_findings(found, comparison.metrics.distance), *sections, section)
 
 
 ABOUT = (
@@ -91,6 +96,35 @@ def _solvers(settings: InpaintingSettings) -> tuple[Solver, ...]:
         Solver("DPS", Restoration(solver="dps", zeta=settings.zeta), slow),
         Solver("DiffPIR", Restoration(solver="diffpir"), Sampling(steps=settings.steps)),
     )
+
+
+def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Section, MethodScores]:
+    """A box missing from colour pictures."""
+    part = colour_part(context, settings.colour, settings.colour_tested)
+    colours = SolverComparison(
+        context=context,
+        pipeline=part.pipeline,
+        metrics=part.metrics,
+        images=part.images,
+        solvers=_solvers(settings),
+        draws=settings.draws,
+        base="nothing filled in",
+        seen="known",
+    )
+    channels, height, width = part.pipeline.codec.image_shape
+    mask = op.box(height, width)
+    captions = (
+        "Missing: a box in the middle of colour pictures; the first draw.",
+        "Colour pictures, a box missing; against the originals, mean and spread over the draws.",
+    )
+    with context.part("colour: a box in the middle"):
+        made = colours.solve("colour: box", op.masked((channels, height, width), mask), captions, mask=mask)
+        draws = [
+            (method, torch.stack([x[k % len(part.images)] for k in (0, 3) for x in drawn]))
+            for method, drawn in made.draws.items()
+        ]
+        drawn = context.rows("colour-draws", draws, "Several draws of two pictures.")
+    return Section("Colour pictures", part.about, made.picture, drawn, made.table), made.scores
 
 
 def _shares(comparison: SolverComparison, shares: Sequence[float]) -> Section:
@@ -116,5 +150,14 @@ def _findings(found: Mapping[str, MethodScores], distance: str) -> Iterator[str]
         yield against_input(f"Missing {name}", scores, "nothing filled in", "distance", distance)
 
 
-FULL = InpaintingSettings(pixels=PixelPreset(steps=8000), tested=100, draws=5, steps=250, jumps=10, length=10)
+FULL = InpaintingSettings(
+    pixels=PixelPreset(steps=8000),
+    tested=100,
+    draws=5,
+    steps=250,
+    jumps=10,
+    length=10,
+    colour=PixelPreset(width=96, steps=20_000, patch=2),
+    colour_tested=50,
+)
 STUDY = Study(quick=InpaintingSettings(), full=FULL, run=study)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
-from latentdiff.apps.studies.kit.model import colour_model, pixel_model
+from latentdiff.apps.studies.kit.colour import ColourPart, colour_part
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.model import pixel_model
 from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input, difference
 from latentdiff.apps.studies.kit.presets import PixelPreset
 from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Table
@@ -19,7 +20,6 @@ from latentdiff.apps.studies.restoration import posterior
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import Dataset, to_float
 from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.operators import Operator
 from latentdiff.edit import backprojection, measured, restore
@@ -139,17 +139,13 @@ def study(context: StudyContext, settings: RestorationSettings) -> Report:
     images = context.test_images(settings.tested)[0]
     found, about, blocks = _compared(context, settings, pipeline, images, tasks(context.data.shape))
     sections = [posterior.section(context, truth, known), Section("On digits", about, *blocks)]
-    data = context.colour
-    if data is None:
-        sections.append(Section("On colour images", colour_missing(context)))
-    else:  # by an unconditional model of them
-        pipeline = colour_model(context, settings.colour, data, labels=False)
-        images = to_float(data.test.images[: settings.colour_tested])
-        chosen = {name: tasks(data.shape)[name] for name in ("a box missing", "Gaussian blur, 1.5 pixels")}
-        in_colour, about, blocks = _compared(context, settings, pipeline, images, chosen, data=data)
-        words = f"{data.name}, {len(data.train):,} training images. {about}"
-        sections.append(Section("On colour images", words, *blocks))
-        found |= {f"in colour, {task}": scores for task, scores in in_colour.items()}
+    part = colour_part(context, settings.colour, settings.colour_tested)
+    channels, height, width = part.pipeline.codec.image_shape
+    every = tasks((channels, height, width))
+    chosen = {name: every[name] for name in ("a box missing", "Gaussian blur, 1.5 pixels")}
+    in_colour, about, blocks = _compared(context, settings, part.pipeline, part.images, chosen, part=part)
+    sections.append(Section("On colour images", f"{part.about} {about}", *blocks))
+    found |= {f"in colour, {task}": scores for task, scores in in_colour.items()}
     return Report(_findings(settings, known, found), *sections)
 
 
@@ -160,16 +156,16 @@ def _compared(
     images: Tensor,
     tasks: Mapping[str, Operator],
     *,
-    data: Dataset | None = None,
+    part: ColourPart | None = None,
 ) -> tuple[dict[str, MethodScores], str, list[Block]]:
     """The scores of every solver on every task, the text, and a figure and a table for each.
 
-    ``data`` are the colour images if these are restored.
+    ``part``: that of the colour images, if these are restored.
     """
     comparison = SolverComparison(
         context=context,
         pipeline=pipeline,
-        metrics=PairedMetrics.of(context, data=data),
+        metrics=PairedMetrics.of(context) if part is None else part.metrics,
         images=images,
         solvers=solvers(settings),
         draws=settings.seeds,
@@ -180,7 +176,7 @@ def _compared(
     found: dict[str, MethodScores] = {}
     blocks: list[Block] = []
     for task, operator in tasks.items():
-        name = task if data is None else f"colour: {task}"
+        name = task if part is None else f"colour: {task}"
         captions = (
             f"Restored from {task}, noise {settings.noise:g}.",
             f"{name}: restored images against the originals, mean and spread over the seeds.",
@@ -193,7 +189,7 @@ def _compared(
 
 
 ABOUT = (
-    "{n} test images, one class after the other, measured with noise of {noise:g} (pixels lie in [-1, 1]);"
+    "{n} images, one class after the other, measured with noise of {noise:g} (pixels lie in [-1, 1]);"
     " means over {seeds} seeds each. SDEdit, ScoreALD and DPS take {steps} ancestral steps, DiffPIR {fast}."
     " SDEdit starts from the measurement and does not use the operator."
 )

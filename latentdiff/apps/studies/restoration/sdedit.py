@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
+from latentdiff.apps.studies.kit.colour import colour_part
 from latentdiff.apps.studies.kit.comparison import Difference
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model
@@ -72,6 +73,8 @@ class SDEditSettings:
     tested: int = 100
     guidance: float = 3.0
     trips: tuple[int, ...] = (10, 20, 40, 80)
+    colour: PixelPreset = field(default_factory=lambda: PixelPreset(width=64, steps=150, batch=64))
+    colour_tested: int = 10
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
         sections.append(Section("Towards a class", TOWARDS.format(w=settings.guidance), picture))
     with context.part("inversion"):
         trips, section = _inverted(context, settings, pipeline, images[:SHOWN])
-    return Report(_findings(scores, kept, trips), *sections, section)
+    return Report(_findings(scores, kept, trips), *sections, section, *_colour(context, settings))
 
 
 ABOUT = (
@@ -173,6 +176,34 @@ TOWARDS = (
     "The same, conditioned on the next class (guidance {w:g}). With enough noise the image changes class, and"
     " its slant and stroke width are kept over some levels."
 )
+
+
+def _colour(context: StudyContext, settings: SDEditSettings) -> Iterator[Section]:
+    """Edits of colour pictures, in their own class and towards the next one."""
+    part = colour_part(context, settings.colour, settings.colour_tested)
+    pipeline, images, labels = part.pipeline, part.images, part.labels
+    plain, guided = Sampling(steps=settings.steps), Sampling(steps=settings.steps, guidance=settings.guidance)
+    starts = {k: level_at(pipeline, plain, k) for k in settings.indices}
+    with context.part("colour: edits"):
+        edits = edit_from(context, pipeline, images, starts, plain, label=labels)
+        cells = [((k, starts[k]), [part.metrics.pairs(x, images)]) for k, x in edits.items()]
+        about = "Edits of colour pictures against their input."
+        found = [("input", images), *((f"index {k} (t = {starts[k]})", x) for k, x in edits.items())]
+        picture = context.rows("colour", found, "Colour pictures, edited as what they are.", most=SHOWN)
+        table = part.metrics.table("colour-edits", ("start index", "t"), cells, about)
+    yield Section("Colour pictures", part.about, picture, table)
+    if labels is None:
+        return
+    with context.part("colour: towards a class"):
+        targets = [(k + 1) % len(pipeline.classes) for k in labels]
+        towards = edit_from(context, pipeline, images, starts, guided, label=targets)
+        rows = [("input", images), *((f"index {k} (t = {starts[k]})", x) for k, x in towards.items())]
+        names = [pipeline.classes[k] for k in targets[:SHOWN]]
+        text = "Each picture conditioned on the class above it."
+        picture = context.rows("colour-classes", rows, text, most=SHOWN, columns=names)
+    yield Section("Colour pictures, towards a class", TOWARDS.format(w=settings.guidance), picture)
+
+
 INVERSION = (
     "DDIM can be run backwards: from an image to the noise that it would be sampled from. Each step of the"
     " inversion evaluates its estimate one level away from where the step back evaluates it, which is the"
@@ -333,7 +364,13 @@ def _text_findings(settings: TextSDEditSettings, scores: Edits) -> Iterator[str]
 
 STUDY = Study(
     quick=SDEditSettings(),
-    full=SDEditSettings(pixels=PixelPreset(steps=8000), tested=1000, trips=(10, 20, 40, 80, 160, 320)),
+    full=SDEditSettings(
+        pixels=PixelPreset(steps=8000),
+        tested=1000,
+        trips=(10, 20, 40, 80, 160, 320),
+        colour=PixelPreset(width=96, steps=20_000, patch=2),
+        colour_tested=100,
+    ),
     run=study,
 )
 TEXT_STUDY = Study(

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
-from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
+from latentdiff.apps.studies.kit.colour import known_model, trains_colour
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
 from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, metric_cells
 from latentdiff.apps.studies.kit.training import pipeline_of
@@ -193,31 +194,33 @@ def _curves(
     return context.plot("quality", panels, caption)
 
 
-def _colour(
-    context: StudyContext, settings: DDIMStepsSettings, scorer: SampleScorer | None
-) -> Iterator[Block]:
-    if context.colour is None:
-        yield colour_missing(context)
-        return
+def _colour_model(context: StudyContext, settings: DDIMStepsSettings) -> tuple[Pipeline, str]:
+    """The model of colour images and what it is: given, of the package, or trained for --data-colour."""
     data = context.colour
+    if data is None or not trains_colour(context):
+        pipeline, name = known_model(context)
+        _, height, width = pipeline.codec.image_shape
+        return pipeline, f"The model: {name}, {height} × {width} pixels."
     with context.part("colour: VAE and denoiser"):
         encoder = presets.train_vae(context, "colour-vae", settings.colour_vae, data=data)
         denoiser = presets.train_denoiser(
-            context,
-            "colour-denoiser",
-            settings.colour_denoiser,
-            vae=encoder,
-            data=data,
-            labels=False,
+            context, "colour-denoiser", settings.colour_denoiser, vae=encoder, data=data, labels=False
         )
+    about = (
+        f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an"
+        " unconditional model."
+    )
+    return pipeline_of(context, denoiser), about
+
+
+def _colour(
+    context: StudyContext, settings: DDIMStepsSettings, scorer: SampleScorer | None
+) -> Iterator[Block]:
+    pipeline, about = _colour_model(context, settings)
     with context.part("colour: samples"):
-        n, pipeline = settings.colour_samples or 4 * SHOWN, pipeline_of(context, denoiser)
-        variants = settings.variants(settings.colour_steps)
+        n, variants = settings.colour_samples or 4 * SHOWN, settings.variants(settings.colour_steps)
         found = _draw_all(pipeline, variants, n, context.seed, scorer)
-        yield Paragraph(
-            f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an"
-            " unconditional model."
-        )
+        yield Paragraph(about)
         yield from _pictures(context, "colour", found)
         yield Paragraph(UNSCORED, "warning") if scorer is None else scorer.caveats(n)
         yield _table("colour", found, None if scorer is None else scorer.real_baseline(n))
