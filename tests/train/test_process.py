@@ -232,13 +232,12 @@ def test_init_from_adds_blocks_to_the_network_of_another_run(
 ) -> None:
     """The options that are not given are those of the run, and the added blocks change nothing at first."""
     where = ["--data", data, "--runs", str(tmp_path), "--steps", "1"]
-    vae = [*COMMANDS["vae"], *where, "--latent", "4x4x4"]
-    train(*vae, "--depth", "2", "--name", "first")
+    train("train-vae", *TINY, *where, "--latent", "4x4x4", "--depth", "2", "--name", "first")
     still = ["--lr", "1e-30", "--weight-decay", "0", "--init-from", str(tmp_path / "first")]
-    train(*COMMANDS["vae"], *where, *still, "--detail", "1", "--name", "larger")
+    train("train-vae", *TINY, *where, *still, "--detail", "1", "--name", "larger")
     first, larger = weights(tmp_path / "first", "vae"), weights(tmp_path / "larger", "vae")
     config = json.loads((locate(tmp_path / "larger").folder / "vae" / "config.json").read_text())
     assert (config["depth"], config["detail"], len(larger) > len(first)) == (2, 1, True)
     capsys.readouterr()
-    assert cli([*COMMANDS["vae"], *where, *still, "--depth", "1"]) == 1
+    assert cli(["train-vae", *TINY, *where, *still, "--depth", "1"]) == 1
     assert "its VAE is of depth 2, expected 1" in capsys.readouterr().err

@@ -45,6 +45,7 @@ WITHOUT = {  # commands that write nothing, or a run of its own name
         "train",
         "train-vae",
         "train-denoiser",
+        "distill",
         "train-cold",
         "ui",
         "inspect",
