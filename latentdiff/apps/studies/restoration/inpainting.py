@@ -73,9 +73,8 @@ def study(context: StudyContext, settings: InpaintingSettings) -> Report:
         sections.append(Section(f"Missing: {name}", *about, made.picture, drawn, made.table))
     with context.part("shares of missing pixels"):
         sections.append(_shares(comparison, settings.shares))
-    section, scores = _colour(context, settings)
-    found["in colour, a box in the middle"] = scores
-    return Report(_findings(found, comparison.metrics.distance), *sections, section)
+    section, finding = _colour(context, settings)
+    return Report([*_findings(found, comparison.metrics.distance), finding], *sections, section)
 
 
 ABOUT = (
@@ -98,8 +97,8 @@ def _solvers(settings: InpaintingSettings) -> tuple[Solver, ...]:
     )
 
 
-def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Section, MethodScores]:
-    """A box missing from colour pictures."""
+def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Section, str]:
+    """A box missing from colour pictures, and the finding of it."""
     part = colour_part(context, settings.colour, settings.colour_tested)
     colours = SolverComparison(
         context=context,
@@ -124,7 +123,14 @@ def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Sectio
             for method, drawn in made.draws.items()
         ]
         drawn = context.rows("colour-draws", draws, "Several draws of two pictures.")
-    return Section("Colour pictures", part.about, made.picture, drawn, made.table), made.scores
+    finding = against_input(
+        "Missing in colour, a box in the middle",
+        made.scores,
+        "nothing filled in",
+        "distance",
+        part.metrics.distance,
+    )
+    return Section("Colour pictures", part.about, made.picture, drawn, made.table), finding
 
 
 def _shares(comparison: SolverComparison, shares: Sequence[float]) -> Section:
