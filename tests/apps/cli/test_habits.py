@@ -199,3 +199,16 @@ def test_no_more_images_of_the_vae_are_measured_than_samples(
         done = cli(f"{command} -n {n} --out {tmp_path}", cwd=tiny_folder)
         assert done.code == 0, done.err
         assert json.loads(done.out)["vae"]["n"] == measured
+
+
+def test_the_time_to_go_is_that_of_this_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed training begins with a share that took no time here."""
+    from latentdiff.apps.cli.shared import progress
+
+    lines, now = list[str](), iter([0.0, 100.0, 160.0, 220.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(progress, "note", lines.append)
+    bar = progress._Bar("training")
+    for share in (0.8, 0.85, 0.9):
+        bar.show(share, "step")
+    assert [line.rpartition("ETA ")[2] for line in lines[-2:]] == ["180 s", "120 s"]

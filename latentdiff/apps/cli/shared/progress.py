@@ -109,16 +109,18 @@ class _Bar:
     """A bar on a terminal; in a pipe a line now and then."""
 
     def __init__(self, title: str, fields: str = "") -> None:
-        self._begun = self._said = time.monotonic()
+        self._said = time.monotonic()
+        self._begun: tuple[float, float] | None = None  # when it was first shown, and the share then
         self._bar = _rich_bar(title, fields) if sys.stderr.isatty() and not SILENT else None
 
     def show(self, share: float, text: str, *, last: bool = False) -> None:
         now = time.monotonic()
+        begun, before = self._begun = self._begun or (now, share)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=min(share, 1.0), values=text)
         elif last or (now - self._said >= PLAIN_SECONDS and 0 < share < 1):
             self._said = now
-            left = (now - self._begun) * max(1 - share, 0) / share
+            left = (now - begun) * max(1 - share, 0) / max(share - before, 1e-9)
             note(f"{min(share, 1):4.0%}  {text}  ETA {left:.0f} s")
 
     def stop(self) -> None:
