@@ -70,7 +70,7 @@ class TrajectoryData(TrainData):
     name: str
     train: Trajectories
     val: Trajectories
-    classes: tuple[str, ...] | None = None
+    classes: None = None  # the labels have the null class, too
     report: ReadReport = field(default_factory=ReadReport)
 
     @property

@@ -194,6 +194,8 @@ def test_a_student_is_a_run_like_any_other(work: Path, cli: Callable) -> None:
     assert refused.code == 1 and "--steps: this model is a student" in refused.err
     edited = cli("edit --run runs/student --input tiny.npz -n 1 --strength 0.5", cwd=work)
     assert edited.code == 1 and "expected its teacher, --run denoiser" in edited.err
+    plan = json.loads(cli(f"{DISTILL} --dry-run --json", cwd=work).out)
+    assert plan["kind"] == "student" and plan["network"]["guided"] and plan["data"]["train"] == 16
     again = cli("distill --run runs/student --name other --steps 1", cwd=work)
     assert again.code == 1 and "is a student" in again.err
     saved = work / "saved"

@@ -63,7 +63,9 @@ def controls_update(model: ListedModel) -> list[Any]:
             visible=student is None,
             **({"value": T} if usual_steps("ddim") > T else {}),
         ),
-        gr.update(value=own if own != 1 else usual, visible=bool(classes) or takes_text),
+        gr.update(
+            value=own if own != 1 or student is not None else usual, visible=bool(classes) or takes_text
+        ),
     ]
 
 

@@ -47,7 +47,7 @@ def shipped_for(
     found = [model for model in shipped_models() if model.about["condition"] == conditioning]
     found = [model for model in found if not pixels or model.about["works_on"] == "pixels"]
     if fits is None:
-        return next(iter(sorted(found, key=lambda model: model.about["images"] is None)), None)
+        return min(found, key=lambda model: model.about["images"] is None, default=None)
     return next((model for model in found if fits(model)), None)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from latentdiff.train.trajectories import TrajectoryData
 
 GUIDANCE = 3.0  # the largest that a student learns, where nothing is said
+FEW = 16  # trajectories of a dry run, and at least for validation
 VALIDATION = 20  # one trajectory of so many
 SEEDS = 10_000_000  # between the seeds of the trajectories for training and for validation
 
@@ -64,7 +65,8 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
         network = build_network(config, seed=options.seed)
     else:
         network = student_network(teacher, options.seed)
-    data = _trajectories(options, checkpoint, teacher)
+    # a dry run draws a few of them
+    data = _trajectories(options, checkpoint, teacher, FEW if dry_run else options.trajectories)
     task = StudentTask(options, data, network, training.device)
 
     def measured(found: Mapping[str, float]) -> dict[str, str]:
@@ -76,8 +78,8 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     return common.finish(training, task, data, measured, following, dry_run=dry_run, as_json=as_json)
 
 
-def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeline) -> TrajectoryData:
-    """The teacher's trajectories for training and validation, drawn with a progress bar."""
+def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeline, n: int) -> TrajectoryData:
+    """The teacher's ``n`` trajectories for training, and some for validation, drawn with a progress bar."""
     from latentdiff.apps.cli.shared.progress import SamplingBar
     from latentdiff.train.trajectories import TrajectoryData, draw_trajectories
 
@@ -87,11 +89,10 @@ def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeli
         high = max(GUIDANCE, teacher.guidance, options.guidance_low)
     conditional = bool(teacher.classes) or teacher.tokenizer is not None
     scales = (options.guidance_low, high) if conditional else (1.0, 1.0)
-    n = options.trajectories
     made = {}
     for name, count, seed in (
         ("train", n, options.seed),
-        ("val", max(16, n // VALIDATION), options.seed + SEEDS),
+        ("val", max(FEW, n // VALIDATION), options.seed + SEEDS),
     ):
         with SamplingBar(f"trajectories for {name}") as bar:
             made[name] = draw_trajectories(
@@ -104,8 +105,7 @@ def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeli
                 prompts=prompts,
                 progress=bar.update,
             )
-    name = teacher_name(checkpoint)
-    return TrajectoryData(teacher, scales, name, made["train"], made["val"], teacher.classes or None)
+    return TrajectoryData(teacher, scales, teacher_name(checkpoint), made["train"], made["val"])
 
 
 def teacher_name(checkpoint: Checkpoint) -> str:
