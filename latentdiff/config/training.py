@@ -63,7 +63,7 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
     )
     detail: int | None = setting(
         None,
-        "residual blocks of the decoder at half of the images' resolution; for finer edges, slower (default: 0)",
+        "residual blocks of the decoder at half of the images' resolution; finer edges, slower (default: 0)",
         ge=0,
         le=8,
         advanced=True,

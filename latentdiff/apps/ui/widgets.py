@@ -52,7 +52,9 @@ def controls_update(model: ListedModel) -> list[Any]:
     """Updates that fit a group of controls to a model: controls without effect are hidden."""
     classes, takes_text, T = model.pipeline.classes, model.takes_text, model.pipeline.schedule.T
     student = model.pipeline.student
-    own, usual = model.pipeline.guidance, 4 if takes_text else 2 if classes else 1
+    scale = model.pipeline.guidance
+    if scale == 1 and student is None:
+        scale = 4 if takes_text else 2 if classes else 1
     names = [("all in turn", ALL_CLASSES), *((name, name) for name in classes)]
     return [
         gr.update(choices=names, value=ALL_CLASSES, visible=bool(classes)),
@@ -63,9 +65,7 @@ def controls_update(model: ListedModel) -> list[Any]:
             visible=student is None,
             **({"value": T} if usual_steps("ddim") > T else {}),
         ),
-        gr.update(
-            value=own if own != 1 or student is not None else usual, visible=bool(classes) or takes_text
-        ),
+        gr.update(value=scale, visible=bool(classes) or takes_text),
     ]
 
 

@@ -132,9 +132,7 @@ def _settle(values: dict[str, Any], place: Path) -> list[str]:
     VAE of the package is taken for colour images that it reconstructs well, unless a VAE was trained by this
     name before.
     """
-    from latentdiff.apps.cli.train.common import unreported_images
     from latentdiff.files.paths import expanded
-    from latentdiff.nn.base_config import cross
     from latentdiff.pipeline.checkpoint.runs import Run
     from latentdiff.train.latent_dataset import is_encoded
 
@@ -142,21 +140,19 @@ def _settle(values: dict[str, Any], place: Path) -> list[str]:
     options = build(DataOptions, {name: values[name] for name in DataOptions.model_fields})
     if is_encoded(expanded(options.data)):
         return settled
-    if values["size"] is None:
-        size = _size(options, stream=values["stream"], keep=values["latent"] is not None)
-        if size is not None:
-            values["size"], settled = cross(*size), ["size"]
-            options = options.model_copy(update={"size": values["size"]})
-    data = unreported_images(options, stream=values["stream"])
+    data, size = _sized(options, stream=values["stream"], keep=values["latent"] is not None)
+    if size is not None:
+        values["size"], settled = size, ["size"]
     trained, started = (bool(Run(_folder(place, kind)).checkpoints()) for kind in SHARES)
     if values["vae"] is None and values["latent"] is None and not trained:
         values["vae"] = _codec_of_the_package(data, started=started)
     return settled
 
 
-def _size(options: DataOptions, *, stream: bool, keep: bool) -> tuple[int, int] | None:
-    """The (height, width) to bring the images to, with a note; None: they stay as they are, as those of one
-    size do with ``keep``.
+def _sized(options: DataOptions, *, stream: bool, keep: bool) -> tuple[ImageData, str | None]:
+    """The images, and the --size that they were brought to, with a note.
+
+    None: they stay as they are, as those of one size do with ``keep``.
     """
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.apps.cli.train.common import unreported_images
@@ -166,21 +162,25 @@ def _size(options: DataOptions, *, stream: bool, keep: bool) -> tuple[int, int] 
     from latentdiff.nn.base_config import cross
     from latentdiff.train.choices import SEVERAL_SIZES, training_size
 
+    if options.size is not None:
+        return unreported_images(options, stream=stream), None
     sizes = sizes_in_heads(options.data, Fit(**options.reading()))
-    if not sizes:  # of another type of data
+    what, size = "different sizes", SEVERAL_SIZES
+    if len(sizes) < 2 and all(keep or training_size(*each) == each for each in sizes):
         try:
             data = unreported_images(options, stream=stream)
+        except SizesDiffer:  # in other heads than those that were read
+            sizes = set()
+        else:
             sizes = {(data.height, data.width)}
-        except SizesDiffer:
-            sizes = {(0, 0), (1, 1)}
-    found = next(iter(sizes))
-    if len(sizes) == 1 and (keep or training_size(*found) == found):
-        return None
-    what, size = cross(*found), training_size(*found)
-    if len(sizes) > 1:
-        what, size = "different sizes", SEVERAL_SIZES
-    note(f"images of {what} are brought to {cross(*size)} pixels; --size chooses another")
-    return size
+            if keep or training_size(data.height, data.width) == (data.height, data.width):
+                return data, None
+    if len(sizes) == 1:
+        (found,) = sizes
+        what, size = cross(*found), training_size(*found)
+    chosen = cross(*size)
+    note(f"images of {what} are brought to {chosen} pixels; --size chooses another")
+    return unreported_images(options.model_copy(update={"size": chosen}), stream=stream), chosen
 
 
 def _codec_of_the_package(data: ImageData, *, started: bool) -> str | None:
