@@ -12,7 +12,7 @@ from latentdiff.pipeline.checkpoint.index import of_diffusers
 from latentdiff.pipeline.checkpoint.pretrained import Shipped, shipped_for
 
 WORDS = {config.class_name() for config in DENOISERS if config.words}
-Kind = Literal["text", "classes", "condition", "words", "grid", "latents"]
+Kind = Literal["text", "classes", "condition", "words", "grid", "latents", "levels"]
 
 
 class Need(NamedTuple):
@@ -28,12 +28,16 @@ class Need(NamedTuple):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """``words``: cross-attention to single words of a prompt; ``grid``: pixels or spatial latents."""
+    """``words``: cross-attention to single words of a prompt; ``grid``: pixels or spatial latents.
+
+    ``levels``: all noise levels, of which a student has learned few.
+    """
 
     conditioning: Literal["text", "classes", "none"]
     words: bool
     grid: bool
     latents: bool
+    levels: bool = True
 
     def has(self, kind: Kind) -> bool:
         """Whether the model offers a capability."""
@@ -62,6 +66,7 @@ class Capabilities:
             "words": "takes a prompt as a whole, without attention to its words",
             "grid": "works on vector latents, which have no places",
             "latents": "is a pixel model, it has no VAE",
+            "levels": "is a student, which has learned few noise levels",
         }[kind]
 
     def instead(self, need: Need) -> str:
@@ -87,6 +92,7 @@ def capabilities_of(checkpoint: Checkpoint) -> Capabilities | None:
         words=text and config.get("_class_name") in WORDS,
         grid=foreign or (isinstance(shape, list) and len(shape) == 3),
         latents=index.get("vae") not in (None, [None, None]),
+        levels=index.get("student") is None,
     )
 
 

@@ -193,11 +193,13 @@ def test_a_student_is_a_run_like_any_other(work: Path, cli: Callable) -> None:
     refused = cli("sample --run runs/student -n 3 --steps 9 --out b.npz", cwd=work)
     assert refused.code == 1 and "--steps: this model is a student" in refused.err
     edited = cli("edit --run runs/student --input tiny.npz -n 1 --strength 0.5", cwd=work)
-    assert edited.code == 1 and "expected its teacher, --run denoiser" in edited.err
+    assert edited.code == 1 and "is a student, which has learned few noise levels" in edited.err
+    newest = cli("edit --input tiny.npz -n 1 --strength 0.5 --out e.png", cwd=work)
+    assert "using runs/denoiser" in newest.err  # the student, which is newer, is passed over
     plan = json.loads(cli(f"{DISTILL} --dry-run --json", cwd=work).out)
     assert plan["kind"] == "student" and plan["network"]["guided"] and plan["data"]["train"] == 16
     again = cli("distill --run runs/student --name other --steps 1", cwd=work)
-    assert again.code == 1 and "is a student" in again.err
+    assert again.code == 1 and "is a student, which has learned few" in again.err
     saved = work / "saved"
     ld.load(work / "runs" / "student").save(saved)
     assert ld.load(saved).student == Student(calls=2, guidance_low=1.0, guidance_high=3.0, teacher="denoiser")

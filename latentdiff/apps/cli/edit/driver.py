@@ -217,7 +217,7 @@ def load_model(values: Values, *, needs: Sequence[Need] = ()) -> EditModel:
     from latentdiff.pipeline.capabilities import Need
 
     settings, prompts = build(Sampling, values), prompts_of(values)
-    needs = [*needs, *needs_of(values, prompts, settings)]
+    needs = [*needs, *needs_of(values, prompts, settings), Need("levels", "--run", None)]
     target = values.get("to")
     if target is not None:
         needs.append(Need("condition", f"--to {target}"))
@@ -227,11 +227,6 @@ def load_model(values: Values, *, needs: Sequence[Need] = ()) -> EditModel:
     pipeline = load_checked(
         checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
     )
-    if (student := pipeline.student) is not None:
-        raise InputError(
-            f"{checkpoint.folder}: is a student that draws from noise in {student.calls} calls; edits need"
-            f" the noise levels between, expected its teacher, --run {student.teacher or 'NAME'}"
-        )
     note_texts(pipeline, [*prompts, settings.negative_prompt, *filter(None, [target])])
     class_labels(pipeline, values.get("label"))
     if "fit" in values:

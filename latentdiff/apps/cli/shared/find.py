@@ -62,7 +62,7 @@ def find_denoiser(
 
 
 def _for(needs: Sequence[Need]) -> str:
-    options = " and ".join(dict.fromkeys(need.option for need in needs))
+    options = " and ".join(dict.fromkeys(need.option for need in needs if need.option != "--run"))
     return f" for {options}" if options else ""
 
 

@@ -45,21 +45,22 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     command_line_wins(values, BUDGETS)
     options, place = build(TrainStudent, values), build(RunOptions, values | {"init_from": None})
 
-    from latentdiff.apps.cli.shared.find import find_denoiser
+    from latentdiff.apps.cli.shared.find import check_meets, find_denoiser
     from latentdiff.apps.cli.train import common
     from latentdiff.nn import build as build_network
+    from latentdiff.pipeline.capabilities import Need
     from latentdiff.pipeline.components import load_config
     from latentdiff.pipeline.pipeline import from_checkpoint
     from latentdiff.train.distill import StudentTask, student_network
 
     training = common.begin("student", options, place)
     options = training.options
-    checkpoint = find_denoiser(options.run, place.runs)
+    needs = [Need("levels", "--run", None)]
+    checkpoint = find_denoiser(options.run, place.runs, needs=needs)
+    check_meets(checkpoint, needs)
     options = options.model_copy(update={"run": str(checkpoint.folder)})
     training = replace(training, options=options)
     teacher = from_checkpoint(checkpoint).to(training.device)
-    if teacher.student is not None:
-        raise InputError(f"--run {checkpoint.folder}: is a student; expected a model of many steps")
     if training.resume is not None:
         config, _ = load_config(training.resume, "denoiser")
         network = build_network(config, seed=options.seed)
