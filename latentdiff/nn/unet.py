@@ -64,9 +64,9 @@ class UNetDenoiser(TextConditioned):
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
 
         A network of texts takes them as ``labels``: word pieces int64 [B, L], or the context from
-        :meth:`encode`. ``guidance`` [B]: scales, of a network that is ``guided``.
-        ``attend`` gets the probabilities of every attention and may change them.
-        ValueError for ``x``, ``t`` or texts of another shape.
+        :meth:`encode`. ``guidance`` [B]: scales, of a network that is ``guided``. ``attend`` gets the
+        probabilities of every attention and may change them. ValueError for ``x``, ``t`` or texts of another
+        shape.
         """
         check_input(self.config, x, t)
         e, context = self.embedded(t, labels, guidance)

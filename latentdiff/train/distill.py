@@ -164,10 +164,10 @@ class StudentTask:
     def save_samples(self, network: nn.Module, path: Path) -> None:
         """Pairs from the same noise: above what the teacher draws, below the student."""
         some = self.data.val.rows(slice(0, SHOWN))
-        taught, learned = (
+        teachers, students = (
             self.teacher.decode(x.to(self.device)) for x in (some.states[:, -1], self._ends(network, some))
         )
-        save_image(pair_grid(taught, learned), path)
+        save_image(pair_grid(teachers, students), path)
 
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         return {}

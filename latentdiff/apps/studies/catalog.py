@@ -15,8 +15,8 @@ class StudyInfo:
 
     ``module``: below latentdiff.apps.studies; ``variable``: the name of the study in it.
     ``trains``: it trains models. ``colour``: it has a part on colour images, by a model of the package where
-    none are given if ``ships_colour``. ``scored``: --features chooses
-    its feature network. ``takes_run``, ``takes_run_colour``: --run and --run-colour give its model.
+    none are given if ``ships_colour``. ``scored``: --features chooses its feature network. ``takes_run``,
+    ``takes_run_colour``: --run and --run-colour give its model.
     """
 
     module: str

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Of the options of data: those that are the model's, or that --input stands for
 OTHERS = tuple(set(DataOptions.model_fields) - {*FITTING, *LABELLING, "image_cache"})
-DRAWN = 1_000_000  # seed of the pictures that a model draws for an edit, far from those of the edits
 DEGRADED = 0.35  # margin of brightness for degraded images: noise alone moves the mean by a fifth
 
 
@@ -101,14 +100,14 @@ def _drawn(checkpoint: Checkpoint, shape: Sequence[int], n: int) -> ImageSet:
     """``n`` pictures that a model of the package draws, of its classes in turn: it has no other images."""
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.data import ImageSet, to_uint8
+    from latentdiff.edit.originals import originals
     from latentdiff.pipeline.pipeline import from_checkpoint
 
     pipeline, name = from_checkpoint(checkpoint), checkpoint.folder.name
     if tuple(shape) != tuple(pipeline.codec.image_shape):
         raise InputError(f"{name}: its training images are not in the package; expected --input")
-    labels = pipeline.class_labels(n)
     note(f"no --input: pictures that {name} draws itself")
-    images = pipeline.sample(n, label=None if labels is None else labels.tolist(), seed=DRAWN)
+    images, labels = originals(pipeline, n)
     return ImageSet(f"pictures of {name}", to_uint8(images), labels, pipeline.classes)
 
 

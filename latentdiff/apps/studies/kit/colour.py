@@ -12,11 +12,11 @@ from latentdiff.apps.studies.kit.paired import PairedMetrics
 from latentdiff.apps.studies.kit.presets import PixelPreset
 from latentdiff.data import to_float
 from latentdiff.data.classes import indices_by_class
+from latentdiff.edit.originals import originals
 from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
 from latentdiff.pipeline.pipeline import Pipeline, load
 
 COLOUR = "clothes"  # a model of the package
-SEED = 1_000_000  # of the first picture that the model draws for a study, far from the seeds of its edits
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +42,9 @@ def known_model(context: StudyContext) -> tuple[Pipeline, str]:
 
     InputError for a model that does not fit the images of --data-colour.
     """
-    data = context.colour
     with context.part("colour: model"):
-        if context.run_colour is not None:
-            like = data or context.data
-            given = load_given(context, context.run_colour, like, name=GIVEN[1], other=data is None)
-            return given, str(context.run_colour)
+        if (run := context.run_colour) is not None:
+            return load_given(context, run, context.colour, name=GIVEN[1]), str(run)
         folder = shipped_folder(COLOUR)
         assert folder is not None
         return load(folder).to(context.device), f"{COLOUR} of the package"
@@ -72,11 +69,10 @@ def colour_part(context: StudyContext, preset: PixelPreset, n: int) -> ColourPar
         labels = known[chosen].tolist() if known is not None and pipeline.classes else None
         about = f"{data.name}, {len(data.train):,} training images. The model: {name}."
     else:
-        drawn = pipeline.class_labels(n)
+        images, drawn = originals(pipeline, n, seed=context.seed)
         labels = None if drawn is None else drawn.tolist()
-        images = pipeline.sample(n, label=labels, seed=SEED + context.seed)
         about = (
             f"The model: {name}. The originals are pictures that it draws itself by DDIM in 50 steps, so that"
             " its prior is the right one and nothing but the degradation hides them."
         )
-    return ColourPart(pipeline, images, labels, PairedMetrics.of_images(context, images), about)
+    return ColourPart(pipeline, images, labels, PairedMetrics.of(context, images=images), about)

@@ -80,14 +80,13 @@ def text_model(context: StudyContext, preset: TextPreset | None, data: Dataset) 
 def load_given(
     context: StudyContext,
     run: Path,
-    data: Dataset,
+    data: Dataset | None,
     *,
     name: str = GIVEN[0],
     pixels: bool = False,
     texts: bool = False,
-    other: bool = False,
 ) -> Pipeline:
-    """The model of a run folder, recorded in the results; ``other``: of any images, not those of ``data``.
+    """The model of a run folder, recorded in the results; ``data`` None: of any images.
 
     InputError for another image shape, other classes, latents where ``pixels`` are needed, or no text
     conditioning where ``texts`` need it.
@@ -95,7 +94,7 @@ def load_given(
     checkpoint = locate(run)
     pipeline = from_checkpoint(checkpoint).to(context.device)
     shape = tuple(pipeline.codec.image_shape)
-    if not other and shape != tuple(data.shape):
+    if data is not None and shape != tuple(data.shape):
         raise InputError(
             f"{run}: expected a model of images {list(data.shape)}, as {data.name} has, got {list(shape)}"
         )
@@ -106,7 +105,7 @@ def load_given(
         )
     if texts and pipeline.tokenizer is None:
         raise InputError(f"{run}: expected a text-conditional model (`train-denoiser --text`), got another")
-    if not (texts or other) and pipeline.classes and pipeline.classes != data.classes:
+    if data is not None and not texts and pipeline.classes and pipeline.classes != data.classes:
         raise InputError(
             f"{run}: expected the classes of {data.name}, {_few(data.classes)}, got {_few(pipeline.classes)}"
         )

@@ -14,7 +14,7 @@ from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.comparison import Difference
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Cell, IntervalCell, Table
-from latentdiff.data import Dataset, to_uint8
+from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
 from latentdiff.metrics.features import (
     PerceptualNetwork,
@@ -89,20 +89,13 @@ class PairedMetrics:
     network: PerceptualNetwork | None
 
     @classmethod
-    def of(cls, context: StudyContext, *, data: Dataset | None = None) -> PairedMetrics:
-        """The network that fits the images of ``data`` (default: the study's, by --features)."""
-        like, given = data or context.data, context.features if data is None else None
+    def of(cls, context: StudyContext, *, images: Tensor | None = None) -> PairedMetrics:
+        """The network that fits the images [n, C, H, W] (default: those of the study, by --features)."""
         try:
-            name = given or default_features(like.shape, like.classes)
-            return cls(perceptual_network(name, device=context.device))
-        except InputError:
-            return cls(None)
-
-    @classmethod
-    def of_images(cls, context: StudyContext, images: Tensor) -> PairedMetrics:
-        """The network that fits images [n, C, H, W] of unknown classes."""
-        try:
-            name = default_features(tuple(images.shape[1:]), None)
+            if images is None:
+                name = context.features or default_features(context.data.shape, context.data.classes)
+            else:
+                name = default_features(tuple(images.shape[1:]), None)
             return cls(perceptual_network(name, device=context.device))
         except InputError:
             return cls(None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
+from torch import Tensor
 
 from latentdiff.apps.studies.kit.colour import colour_part
 from latentdiff.apps.studies.kit.context import StudyContext
@@ -14,11 +15,12 @@ from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, agai
 from latentdiff.apps.studies.kit.presets import PixelPreset
 from latentdiff.apps.studies.report.blocks import Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
-from latentdiff.apps.studies.restoration.restoration import Solver, SolverComparison
+from latentdiff.apps.studies.restoration.restoration import SolvedTask, Solver, SolverComparison
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion import operators as op
+from latentdiff.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,11 @@ class InpaintingSettings:
 
 
 def study(context: StudyContext, settings: InpaintingSettings) -> Report:
-    comparison = SolverComparison(
-        context=context,
-        pipeline=pixel_model(context, settings.pixels, latents=True),
-        metrics=PairedMetrics.of(context),
-        images=context.test_images(settings.tested)[0],
-        solvers=_solvers(settings),
-        draws=settings.draws,
-        base="nothing filled in",
-        seen="known",
+    pipeline, images = (
+        pixel_model(context, settings.pixels, latents=True),
+        context.test_images(settings.tested)[0],
     )
+    comparison = _comparison(context, settings, pipeline, PairedMetrics.of(context), images)
     shape, n = context.data.shape, len(comparison.images)
     masks = {
         "a box in the middle": op.box(*shape[1:]),
@@ -63,11 +60,7 @@ def study(context: StudyContext, settings: InpaintingSettings) -> Report:
         )
         with context.part(name):
             made = comparison.solve(name, op.masked(shape, mask), captions, mask=mask)
-            variety = [
-                (method, torch.stack([x[k % n] for k in (0, 3) for x in draws]))
-                for method, draws in made.draws.items()
-            ]
-            drawn = context.rows(f"{name}-draws", variety, "Several draws of two images.")
+            drawn = context.rows(f"{name}-draws", _variety(made), "Several draws of two images.")
         found[name] = made.scores
         about = [] if sections else [ABOUT.format(n=n, back=settings.jumps - 1, **asdict(settings))]
         sections.append(Section(f"Missing: {name}", *about, made.picture, drawn, made.table))
@@ -97,19 +90,37 @@ def _solvers(settings: InpaintingSettings) -> tuple[Solver, ...]:
     )
 
 
-def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Section, str]:
-    """A box missing from colour pictures, and the finding of it."""
-    part = colour_part(context, settings.colour, settings.colour_tested)
-    colours = SolverComparison(
+def _comparison(
+    context: StudyContext,
+    settings: InpaintingSettings,
+    pipeline: Pipeline,
+    metrics: PairedMetrics,
+    images: Tensor,
+) -> SolverComparison:
+    return SolverComparison(
         context=context,
-        pipeline=part.pipeline,
-        metrics=part.metrics,
-        images=part.images,
+        pipeline=pipeline,
+        metrics=metrics,
+        images=images,
         solvers=_solvers(settings),
         draws=settings.draws,
         base="nothing filled in",
         seen="known",
     )
+
+
+def _variety(made: SolvedTask) -> list[tuple[str, Tensor]]:
+    """All draws of the first and of the fourth image, by solver."""
+    return [
+        (method, torch.stack([x[k % len(x)] for k in (0, 3) for x in draws]))
+        for method, draws in made.draws.items()
+    ]
+
+
+def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Section, str]:
+    """A box missing from colour pictures, and the finding of it."""
+    part = colour_part(context, settings.colour, settings.colour_tested)
+    colours = _comparison(context, settings, part.pipeline, part.metrics, part.images)
     channels, height, width = part.pipeline.codec.image_shape
     mask = op.box(height, width)
     captions = (
@@ -118,18 +129,8 @@ def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Sectio
     )
     with context.part("colour: a box in the middle"):
         made = colours.solve("colour: box", op.masked((channels, height, width), mask), captions, mask=mask)
-        draws = [
-            (method, torch.stack([x[k % len(part.images)] for k in (0, 3) for x in drawn]))
-            for method, drawn in made.draws.items()
-        ]
-        drawn = context.rows("colour-draws", draws, "Several draws of two pictures.")
-    finding = against_input(
-        "Missing in colour, a box in the middle",
-        made.scores,
-        "nothing filled in",
-        "distance",
-        part.metrics.distance,
-    )
+        drawn = context.rows("colour-draws", _variety(made), "Several draws of two pictures.")
+    (finding,) = _findings({"in colour, a box in the middle": made.scores}, part.metrics.distance)
     return Section("Colour pictures", part.about, made.picture, drawn, made.table), finding
 
 
