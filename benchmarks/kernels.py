@@ -21,12 +21,13 @@ from benchmarks.options import Target
 from latentdiff.apps.bench.baselines import IMPLEMENTATIONS, prepare
 from latentdiff.apps.bench.figure import save_kernels_figure
 from latentdiff.apps.bench.measure import BenchmarkGrid, Row, measure
-from latentdiff.apps.bench.report import document, machine, machine_line, name_of
+from latentdiff.apps.bench.report import document, machine, machine_line
 from latentdiff.apps.bench.workload import OPERATIONS, Operation, make_workload
 from latentdiff.apps.cli.measure.bench import measurable, show
 from latentdiff.apps.cli.shared.options import Finite
 from latentdiff.errors import InputError
 from latentdiff.files.system import processor_name
+from latentdiff.parallel.device import dtype_name
 from latentdiff.parallel.threads import cpu_threads
 
 DTYPES = {
@@ -172,7 +173,9 @@ def main(
 def tell(row: Row) -> None:
     """A line of progress on stderr."""
     times = ", ".join(f"{name} {timing.median * 1e6:.3g}" for name, timing in row.timings.items())
-    click.echo(f"{row.operation} {name_of(row.dtype)} {'x'.join(map(str, row.shape))}, µs: {times}", err=True)
+    click.echo(
+        f"{row.operation} {dtype_name(row.dtype)} {'x'.join(map(str, row.shape))}, µs: {times}", err=True
+    )
 
 
 def write_profiles(grid: BenchmarkGrid, folder: Path) -> None:
@@ -202,7 +205,7 @@ def write_profiles(grid: BenchmarkGrid, folder: Path) -> None:
                             call()
                         if grid.device.type == "cuda":
                             torch.cuda.synchronize()
-            path = folder / f"{operation}-{name_of(grid.dtypes[0])}.json"
+            path = folder / f"{operation}-{dtype_name(grid.dtypes[0])}.json"
             traced.export_chrome_trace(str(path))
             click.echo(str(path))
 

@@ -14,6 +14,7 @@ from latentdiff.errors import InputError, explain
 
 MAX_CHARACTERS = 2**18  # of a recipe's JSON; Pillow reads 2^20 of a text chunk
 
+NetworkType = Literal["auto", "float32", "bfloat16", "float16"]
 Name = Annotated[str, StringConstraints(max_length=300)]
 
 
@@ -31,8 +32,11 @@ class SampleOptions(Config):
     interpolate: int | None = setting(
         None, "draw -n images on the way from --seed to this seed", ge=0, le=2**62, advanced=True
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = setting(
-        "float32", "floating-point type of the network", group="Compute", advanced=True
+    dtype: NetworkType = setting(
+        "auto",
+        "floating-point type of the network; auto: bfloat16 where the processor computes in it",
+        group="Compute",
+        advanced=True,
     )
     batch: int | None = setting(
         None,
@@ -67,6 +71,7 @@ class Recipe(SampleOptions):
     n: int = Field(1, ge=1, le=1_000_000)
     label: str | None = setting(None, "classes, by name or index, taken in turn")
     prompts: tuple[str, ...] = setting((), "texts, taken in turn")
+    dtype: NetworkType = setting("float32", "floating-point type of the network")
     settings: tuple[Sampling, ...] = Field(min_length=1, description="several differ in their steps alone")
     strength: float | None = setting(None, "of an edit", ge=0, le=1)
     restoration: Restoration | None = setting(None, "of an inpainting")

@@ -86,7 +86,7 @@ def draw_features(
     every = shares(settings.n, pipeline.codec.image_shape, ranks.count)
     with settings.stage("samples") as bar:
         images = draw_samples(
-            pipeline,
+            pipeline.to(pipeline.device, dtype=settings.dtype),
             settings.sampling,
             settings.n,
             labels=labels,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
@@ -49,8 +50,9 @@ class EvaluationSettings:
 
     ``n`` samples (and at most as many images for the VAE) by ``sampling`` from ``seed`` on, ``neighbors`` of
     them looked up; ``images`` of the ``split`` for the denoiser and its reconstructions; ``class_balance`` of
-    the samples (None: that of the training data where the model records it, else equal); ``ranks``: the
-    processes that share the samples, of which the first measures.
+    the samples (None: that of the training data where the model records it, else equal); ``dtype`` that their
+    network computes in (None: that of the pipeline); ``ranks``: the processes that share the samples, of
+    which the first measures.
     """
 
     n: int = 10_000
@@ -63,6 +65,7 @@ class EvaluationSettings:
     seed: int = 0
     resampling: Resampling = field(default_factory=Resampling)
     batch: int = 500
+    dtype: torch.dtype | None = None
     stage: ProgressStage = no_progress
     ranks: Ranks = ALONE
 

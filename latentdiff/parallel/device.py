@@ -30,3 +30,20 @@ def bf16_native(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def network_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type that a --dtype option names; auto is bfloat16 where the processor computes in it.
+
+    The residual streams, the norms and the sampler stay float32: digits of the package keep their Frechet
+    distance to four digits (docs/quality.md).
+    """
+    if name == "auto":
+        name = "bfloat16" if bf16_native(device) else "float32"
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a type, as :func:`network_dtype` takes it."""
+    return str(dtype).removeprefix("torch.")

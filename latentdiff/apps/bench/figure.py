@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentdiff.apps.bench.measure import Row
-from latentdiff.apps.bench.report import name_of
 from latentdiff.apps.bench.workload import OPERATIONS, TITLES, least_bytes, tensor_bytes
+from latentdiff.parallel.device import dtype_name
 from latentdiff.viz.figures import COLORS, FAINT, INK, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def save_kernels_figure(rows: Sequence[Row], path: Path, *, title: str) -> None:
     for line, dtype in zip(panels, dtypes, strict=True):
         for axes, operation in zip(line, operations, strict=True):
             _panel(axes, [row for row in rows if (row.operation, row.dtype) == (operation, dtype)])
-        line[0].set_ylabel(f"{name_of(dtype)}\nns an element")
+        line[0].set_ylabel(f"{dtype_name(dtype)}\nns an element")
     for axes, operation in zip(panels[0], operations, strict=True):
         axes.set_title(TITLES[operation], fontsize=11)
     for axes in panels[-1]:

@@ -14,17 +14,13 @@ from latentdiff import ops
 from latentdiff.apps.bench.baselines import IMPLEMENTATIONS
 from latentdiff.apps.bench.measure import BenchmarkGrid, Row
 from latentdiff.apps.bench.workload import TITLES, least_bytes, tensor_bytes
+from latentdiff.parallel.device import dtype_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 1  # of the document; grows when a field changes its meaning
 BASELINES = ("fallback", "eager", "compile", "diffusers")
-
-
-def name_of(dtype: torch.dtype) -> str:
-    """``float32`` for torch.float32."""
-    return str(dtype).removeprefix("torch.")
 
 
 def machine(device: torch.device, *, cpu: str) -> dict[str, Any]:
@@ -80,7 +76,7 @@ def document(grid: BenchmarkGrid, rows: Sequence[Row], where: dict[str, Any]) ->
 
 
 def _place(row: Row) -> dict[str, Any]:
-    return {"operation": row.operation, "dtype": name_of(row.dtype), "shape": list(row.shape)}
+    return {"operation": row.operation, "dtype": dtype_name(row.dtype), "shape": list(row.shape)}
 
 
 def _entry(row: Row, name: str) -> dict[str, Any]:
@@ -146,7 +142,7 @@ def _cells(row: Row, shown: Sequence[str]) -> list[str]:
     share, factor = row.of_copy(best), row.faster("fused", "eager")
     return [
         row.operation,
-        name_of(row.dtype),
+        dtype_name(row.dtype),
         "x".join(map(str, row.shape)),
         bytes_text(tensor_bytes(row.shape, row.dtype)),
         *(_timing_text(row, name) for name in shown),
@@ -190,7 +186,7 @@ def _at(rows: Sequence[Row], operation: str, shape: tuple[int, ...]) -> Iterator
 
 
 def _verdict(row: Row, found: str, promised: str, met: bool, note: str = "") -> Verdict:
-    what = f"{TITLES[row.operation]} at {row.shape}, {name_of(row.dtype)}{note}"
+    what = f"{TITLES[row.operation]} at {row.shape}, {dtype_name(row.dtype)}{note}"
     return Verdict(what, found, promised, met)
 
 
@@ -239,7 +235,7 @@ def _against(rows: Sequence[Row], baseline: str, least: float) -> Iterator[Verdi
     if not compared:
         return
     factor, row = min(compared, key=lambda pair: pair[0])
-    found = f"{factor:.2f} times as fast at the worst ({row.operation}, {name_of(row.dtype)}, {row.shape})"
+    found = f"{factor:.2f} times as fast at the worst ({row.operation}, {dtype_name(row.dtype)}, {row.shape})"
     yield Verdict(
         f"against {baseline}, all of {len(compared)} rows", found, f"at least {least}", factor >= least
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 
@@ -14,6 +14,7 @@ import torch
 from latentdiff.apps.ui.limits import MODELS
 from latentdiff.config.restoration import Solver
 from latentdiff.errors import InputError
+from latentdiff.parallel.device import network_dtype
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, open_checkpoint
 from latentdiff.pipeline.checkpoint.pretrained import FOLDER, about
 from latentdiff.pipeline.checkpoint.runs import all_checkpoints, locate, with_fingerprint
@@ -28,6 +29,12 @@ class ListedModel:
     name: str
     checkpoint: Checkpoint
     pipeline: Pipeline
+
+    @cached_property
+    def drawing(self) -> Pipeline:
+        """The model for samples, in the type of `latentdiff sample`; edits take the float32 one."""
+        device = self.pipeline.device
+        return self.pipeline.to(device, dtype=network_dtype("auto", device))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from latentdiff.config.restoration import Restoration, Solver
 from latentdiff.data import to_uint8
 from latentdiff.data.classes import label_text
 from latentdiff.edit import Recorder, SampleResult, inpaint, level_of, sdedit
+from latentdiff.parallel.device import dtype_name
 from latentdiff.pipeline.conditioner import Labels
 from latentdiff.viz.images import Pixels, class_columns, image_grid, read_recipe, save_image
 
@@ -138,14 +139,15 @@ class PageService:
     def _sampling(self, name: str, request: PageRequest) -> Job:
         model = self.models.load(name)
         request = request.for_edit(model) if model.takes_text else request
-        pipeline, settings, labels = model.pipeline, request.settings(model), request.labels(model)
+        pipeline, settings, labels = model.drawing, request.settings(model), request.labels(model)
         key = pipeline.key(request.seed, request.n)
 
         def draw(recorder: Recorder) -> SampleResult:
             return pipeline.run(settings, key, label=labels, recorder=recorder)
 
         pipeline.plan(settings)  # more steps than levels are refused here
-        return Job(model, request, request.recipe(model), labels, draw)
+        recipe = request.recipe(model, dtype=dtype_name(pipeline.dtype))
+        return Job(model, request, recipe, labels, draw)
 
     def _editing(
         self,

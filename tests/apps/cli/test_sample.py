@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -238,6 +239,21 @@ def test_a_newest_run_of_another_prediction_is_an_error_and_no_other_is_searched
 def test_bfloat16_draws_nearly_the_same(draw: Callable) -> None:
     exact, rough = (draw(f"{DRAW} -n 4 --dtype {dtype}") for dtype in ("float32", "bfloat16"))
     assert np.abs(exact - rough).max() <= 16
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_without_a_type_the_network_computes_in_that_of_the_processor(
+    native: bool, work: Path, draw: Callable, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the picture keeps which one it was, so that another machine repeats it."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    types = {kind: draw(f"{DRAW} -n 4 --dtype {kind}") for kind in ("auto", "float32", "bfloat16")}
+    assert (types["float32"] != types["bfloat16"]).any()
+    assert (types["auto"] == types["bfloat16" if native else "float32"]).all()
+    assert cli(f"{DRAW} -n 4 --out here.png", cwd=work).code == 0
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: not native)
+    assert cli("sample --like here.png --out there.png", cwd=work).code == 0
+    assert (work / "here.png").read_bytes() == (work / "there.png").read_bytes()
 
 
 def test_an_unconditional_model_draws_without_labels(work: Path, cli: Callable) -> None:

@@ -76,7 +76,7 @@ def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: PageSer
         not (views[0].noisy == views[0].estimate).all()
         and not (views[0].estimate == views[-2].estimate).all()
     )
-    wanted = page.models.load(name).pipeline.sample(6, steps=5, guidance=2, seed=3, label=[0, 1, 2, 0, 1, 2])
+    wanted = page.models.load(name).drawing.sample(6, steps=5, guidance=2, seed=3, label=[0, 1, 2, 0, 1, 2])
     assert (views[-1].estimate == image_grid(wanted, columns=3)).all()
     assert [caption for _, caption in views[-1].files][:2] == ["seed 3 · ant", "seed 4 · bee"]
 

@@ -35,7 +35,7 @@ from latentdiff.metrics.features import (
 )
 from latentdiff.metrics.names import FEATURE_SIZE, PERCEPTUAL_NAMES, SIZED, default_features, sized_name
 from latentdiff.nn import Autoencoder
-from latentdiff.parallel.device import resolve_device
+from latentdiff.parallel.device import network_dtype, resolve_device
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
 from latentdiff.pipeline.checkpoint.index import holds_vae_alone
 from latentdiff.pipeline.components import load_autoencoder
@@ -75,6 +75,7 @@ def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -
         images=values["test_images"],
         weighting=weighting if weighting in ("uniform", "min-snr") else "uniform",
         resampling=_resampling(values),
+        dtype=network_dtype("auto", device),
         stage=SamplingBar,
         ranks=ranks,
     )

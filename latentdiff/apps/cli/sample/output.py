@@ -16,6 +16,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.data.classes import joined, label_text
 from latentdiff.diffusion.trajectory import Frame, Recorder, SampleResult
+from latentdiff.parallel.device import dtype_name
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
 from latentdiff.pipeline.checkpoint.runs import recipe_of
@@ -52,11 +53,12 @@ def recipe(
     settings: list[Sampling],
 ) -> Recipe:
     """The settings that repeat the pictures of the option ``values``, with the model's defaults filled in."""
-    options = ("n", "seed", "class_balance", "interpolate", "dtype", "batch", "columns")
+    options = ("n", "seed", "class_balance", "interpolate", "batch", "columns")
     unguided = 1.0 if pipeline.tokenizer is not None and not prompts else None
     resolved = [pipeline.with_defaults(each, guidance=unguided) for each in settings]
     given = {name: values[name] for name in options}
     label = None if values["label"] is None else joined(pipeline.classes, values["label"])
+    given["dtype"] = dtype_name(pipeline.dtype)
     return recipe_of(checkpoint, settings=resolved, prompts=prompts, label=label, **given)
 
 

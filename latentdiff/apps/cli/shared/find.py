@@ -15,6 +15,7 @@ from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
+    from latentdiff.config.recipe import NetworkType
     from latentdiff.pipeline.capabilities import Need
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.checkpoint.pretrained import Shipped
@@ -113,13 +114,16 @@ def find_run(
 
 
 def load_checked(
-    checkpoint: Checkpoint, *, needs: Sequence[Need] = (), prediction: str | None, device: str, dtype: str
+    checkpoint: Checkpoint,
+    *,
+    needs: Sequence[Need] = (),
+    prediction: str | None,
+    device: str,
+    dtype: NetworkType,
 ) -> Pipeline:
     """The model on its device; InputError where it lacks a need, or has another prediction."""
-    import torch
-
     from latentdiff.apps.cli.shared.progress import note_kernels
-    from latentdiff.parallel.device import resolve_device
+    from latentdiff.parallel.device import network_dtype, resolve_device
     from latentdiff.pipeline.pipeline import from_checkpoint
 
     note_kernels()
@@ -131,8 +135,8 @@ def load_checked(
             f"{checkpoint.folder}: was trained with {trained}-prediction, expected {prediction}-prediction;"
             " leave out --prediction (--v-pred), or name another model with --run"
         )
-    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    return pipeline.to(resolve_device(device), dtype=types[dtype])
+    where = resolve_device(device)
+    return pipeline.to(where, dtype=network_dtype(dtype, where))
 
 
 def trained_on(checkpoint: Checkpoint) -> dict[str, Any]:
