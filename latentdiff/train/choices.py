@@ -28,7 +28,8 @@ class GridChoice(NamedTuple):
 # the first row that fits, by trials on photos of clothes (docs/quality.md); without minutes the last one
 GRIDS = (
     GridChoice(4096, 5, "mlp", 512, 256, 2e-3),
-    GridChoice(math.inf, math.inf, "unet", 48, 64, 2e-3),
+    GridChoice(math.inf, 40, "unet", 48, 64, 2e-3),
+    GridChoice(math.inf, math.inf, "unet", 64, 64, 2e-3),
 )
 
 

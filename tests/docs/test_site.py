@@ -178,7 +178,7 @@ def test_a_transcript_runs_the_blocks_and_writes_their_minutes(tmp_path: Path) -
     script = DOCS / "examples" / "transcript.py"
 
     def run(folder: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, str(script), str(tmp_path / folder), str(page)]
+        line = [sys.executable, str(script), str(tmp_path / folder), "--page", str(page)]
         return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
     assert run("copy").returncode == 0
@@ -196,17 +196,30 @@ def test_a_transcript_runs_the_blocks_and_writes_their_minutes(tmp_path: Path) -
     assert "Not measured" in page.read_text()
 
 
-def test_the_tutorial_has_a_place_for_its_minutes_and_commands_for_all_parts() -> None:
+@pytest.fixture(scope="module")
+def transcript() -> ModuleType:
     spec = util.spec_from_file_location("transcript", DOCS / "examples" / "transcript.py")
     assert spec is not None and spec.loader is not None
-    transcript = util.module_from_spec(spec)
-    spec.loader.exec_module(transcript)
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tutorial_has_a_place_for_its_minutes_and_commands_for_all_parts(transcript: ModuleType) -> None:
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     assert len(transcript.PLACE.findall(text)) == 1
-    said = " ".join(commands for _, commands in transcript.parts(text))
-    assert all(f"latentdiff {name}" in said for name in ("info", "train-vae", "train-denoiser", "sample"))
-    budgets = [float(minutes) for minutes in re.findall(r"--minutes (\S+)", said)]
-    assert sum(budgets) == 8.0  # what the page says of itself
+    commands = " ".join(commands for _, commands in transcript.parts(text))
+    names = ("info", "train", "train-vae", "train-denoiser", "sample", "edit")
+    assert all(f"latentdiff {name} " in commands or f"latentdiff {name}\n" in commands for name in names)
+    budgets = [float(minutes) for minutes in re.findall(r"--minutes (\S+)", commands)]
+    assert sum(budgets) == 28.0 and "28 minutes are training" in text
+
+
+def test_a_transcript_takes_photos_from_a_folder_instead_of_git(transcript: ModuleType) -> None:
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    assert "git clone" in text and transcript.with_photos(text, None) == text
+    linked = dict(transcript.parts(transcript.with_photos(text, Path("/a b"))))["Your photos"]
+    assert linked.startswith("ln -s '/a b' photos\n") and "git clone" not in linked
 
 
 @pytest.fixture(scope="module")
@@ -221,13 +234,19 @@ def test_the_tutorials_images_train_a_model_that_draws_them(shapes: Path, cli: C
     """The tutorial's own commands, with steps for minutes."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     commands = re.findall(r"^latentdiff (.*)$", text, re.MULTILINE)
+    few = {"steps": 2, "batch": 4, "width": 16, "workers": 1, "bf16": "off"}
+    config = {"train-vae": few, "train-denoiser": few}
+    (shapes.parent / "few.json").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     for line in commands:
-        quick = re.sub(r"--minutes \S+", "--steps 2 --batch 4 --width 16 --workers 1 --bf16 off", line)
+        if line.startswith("train "):
+            quick = re.sub(r"--minutes \S+", "--config few.json", line)
+        else:
+            quick = re.sub(r"--minutes \S+", "--steps 2 --batch 4 --width 16 --workers 1 --bf16 off", line)
         if quick.startswith(("sample", "edit")):
             quick += " --steps 2"
         result = cli(quick, cwd=shapes.parent)
         assert result.code == 0, f"{quick}: {result.err}"
-    for picture in ("reconstructions", "mine", "one-class", "eight", "edited"):
+    for picture in ("reconstructions", "mine", "one-class", "eight", "edited", "small"):
         assert (shapes.parent / f"{picture}.png").exists()
     assert (shapes.parent / "steps.gif").exists()
 
