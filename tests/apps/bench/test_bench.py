@@ -617,3 +617,21 @@ def test_what_would_fail_after_minutes_fails_at_once(arguments: list[str], messa
     result = CliRunner().invoke(kernels.main, arguments)
     assert result.exit_code == 2, result.output
     assert message in result.output
+
+
+@pytest.mark.slow
+def test_whole_drawings_are_the_same_images_by_every_loop(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "benchmarks.end_to_end", "-n", "12,3", "--rounds", "1", "--threads", "1"]
+    done = subprocess.run(
+        [*line, "--json", str(tmp_path / "e.json")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "e.json").read_text())["results"]
+    for name in ("digits", "scenes"):
+        rounds = results[name]["rounds"]
+        ours = torch.tensor(rounds["latentdiff, float32"][0]["means"])
+        assert rounds["latentdiff, float32"][0]["to_file"] > 0
+        for other, rows in rounds.items():
+            near = 1e-4 if other == "diffusers' loop" else 0.01
+            assert (torch.tensor(rows[0]["means"]) - ours).abs().max() < near, other
+        assert f"images by `{name}`" in done.stdout
