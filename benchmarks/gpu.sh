@@ -56,6 +56,7 @@ part info 30 "$PYTHON" -m latentdiff info
 part golden 60 "$PYTHON" -m pytest -m "not slow" -k golden tests
 part tests 90 "$PYTHON" -m pytest -m "not slow" tests/ops
 part captured 60 "$PYTHON" -m pytest tests/diffusion/test_compile_cuda.py # loops as CUDA graphs, without host synchronizations
+part networks 60 "$PYTHON" -m latentdiff bench --network --device cuda
 part kernels 120 "$PYTHON" -m benchmarks.kernels --device cuda --seconds 70 \
     --json "$out/kernels.json" --figure "$out/kernels.png"
 part kernels-small 60 "$PYTHON" -m benchmarks.kernels --device cuda --compile static --max-mib 4 --seconds 25 \

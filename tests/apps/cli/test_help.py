@@ -97,7 +97,17 @@ TEXTS = {  # options that take texts and no paths
         "--host",
         "--label",
     ),
-    *("--latent", "--level", "--name", "--negative-prompt", "--operator", "--prompt", "--schedule", "--show"),
+    *(
+        "--latent",
+        "--level",
+        "--name",
+        "--negative-prompt",
+        "--network",
+        "--operator",
+        "--prompt",
+        "--schedule",
+        "--show",
+    ),
     *("--sigma", "--size", "--start-index", "--steps", "--strength", "--to", "--what", "--word-weight"),
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentdiff.apps.cli.shared.help import GENERAL, option
-from latentdiff.apps.cli.shared.options import Finite, cli_command
+from latentdiff.apps.cli.shared.options import Finite, cli_command, given
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from latentdiff.apps.bench.measure import BenchmarkGrid, Row
 
+ALL = "all"
 TABLE_WIDTH = 200  # where the output is no terminal
 
 
@@ -45,12 +46,36 @@ TABLE_WIDTH = 200  # where the output is no terminal
     is_flag=True,
     help="Also measure torch.compile, which takes a minute.",
 )
-def command(device: str, threads: int, seconds: float, max_mib: float, compiled: bool, as_json: bool) -> int:
+@option(
+    "--network",
+    is_flag=False,
+    flag_value=ALL,
+    default=None,
+    metavar="[MODELS]",
+    help=(
+        "Instead the networks of the package, all or those of the models named (digits,clothes), and their"
+        " share of the matrix-product peak (default: the operations)."
+    ),
+)
+def command(
+    device: str,
+    threads: int,
+    seconds: float,
+    max_mib: float,
+    compiled: bool,
+    network: str | None,
+    as_json: bool,
+) -> int:
     """Measure the fused operations against plain PyTorch.
 
     Times of one call, also of diffusers, and the share of the copy bandwidth, beside the goals of the
     project. The full grids are in benchmarks/ of the repository.
     """
+    if network is not None:
+        flags = {"seconds": "--seconds", "max_mib": "--max-mib", "compiled": "--torch-compile"}
+        for name in given(flags):
+            raise click.UsageError(f"{flags[name]} is for the operations, it does not go with --network")
+        return _networks(network, device, threads, as_json=as_json)
     import torch
 
     from latentdiff.apps.bench.baselines import IMPLEMENTATIONS
@@ -86,6 +111,29 @@ def command(device: str, threads: int, seconds: float, max_mib: float, compiled:
         result(values, as_json=True, text="")
     else:
         show(grid, rows, values["machine"])
+    return 0
+
+
+def _networks(names: str, device: str, threads: int, *, as_json: bool) -> int:
+    """Measure the networks of the package, all or the named ones."""
+    from latentdiff.apps.bench.networks import BATCHES, measure_networks, networks_table
+    from latentdiff.apps.bench.report import machine, machine_line
+    from latentdiff.apps.cli.shared.progress import result, show_tables
+    from latentdiff.files.system import processor_name
+    from latentdiff.parallel.threads import cpu_threads
+
+    wanted = list(BATCHES) if names == ALL else [name.strip() for name in names.split(",")]
+    if unknown := [name for name in wanted if name not in BATCHES]:
+        raise click.UsageError(f"--network: expected models of {', '.join(BATCHES)}, got {unknown[0]!r}")
+    where = measurable(device)
+    with cpu_threads(threads):
+        rows = measure_networks(where, batches={name: BATCHES[name] for name in wanted})
+        about = machine(where, cpu=processor_name())
+    if as_json:
+        result({"machine": about, "rows": [row.as_dict() for row in rows]}, as_json=True, text="")
+    else:
+        click.echo(machine_line(about))
+        show_tables([networks_table(rows)], width=TABLE_WIDTH)
     return 0
 
 
