@@ -39,8 +39,10 @@ def command(*, as_json: bool, **values: Any) -> int:
     import tempfile
     from threading import Event
 
+    from latentdiff.apps.cli.shared.progress import note, note_loading, result
+
+    note_loading()
     from latentdiff.apps.cli.shared.find import HOW_TO
-    from latentdiff.apps.cli.shared.progress import note, result
     from latentdiff.apps.ui.middleware import LOCAL
     from latentdiff.apps.ui.models import ModelList
     from latentdiff.apps.ui.server import check_installed, check_port, serve

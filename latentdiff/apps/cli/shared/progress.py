@@ -39,6 +39,12 @@ def note(message: str) -> None:
         click.echo(message, err=True)
 
 
+def note_loading() -> None:
+    """Note on a terminal that the command has started, where torch is still to be imported."""
+    if "torch" not in sys.modules and sys.stderr.isatty():
+        note("loading PyTorch")
+
+
 def note_at_work(message: str) -> None:
     """One line on stderr as soon as the running command gets to its work; none where it is refused before."""
     click.get_current_context().meta.setdefault(_WAITING, []).append(message)

@@ -37,6 +37,10 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
         blurring = {name: f"--{name}" for name in ("kernel", "variance", "growth")}
         only_with("degradation", "blur", [options.degradation], blurring)
 
+    from latentdiff.apps.cli.shared.progress import note_loading
+
+    note_loading()
+
     from latentdiff.apps.cli.train import common
     from latentdiff.errors import InputError
     from latentdiff.nn import build as build_network

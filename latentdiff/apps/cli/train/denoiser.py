@@ -54,6 +54,10 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     command_line_wins(values, BUDGETS)
     options, place = build(TrainDenoiser, values), build(RunOptions, values)
 
+    from latentdiff.apps.cli.shared.progress import note_loading
+
+    note_loading()
+
     from latentdiff.apps.cli.train import common
     from latentdiff.apps.cli.train.foreign import check_shape, foreign_model, settled_for
     from latentdiff.train.choices import resolved

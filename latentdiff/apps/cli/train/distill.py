@@ -45,6 +45,10 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     command_line_wins(values, BUDGETS)
     options, place = build(TrainStudent, values), build(RunOptions, values | {"init_from": None})
 
+    from latentdiff.apps.cli.shared.progress import note_loading
+
+    note_loading()
+
     from latentdiff.apps.cli.shared.find import check_meets, find_denoiser
     from latentdiff.apps.cli.train import common
     from latentdiff.nn import build as build_network

@@ -81,7 +81,9 @@ def command(
     the options; a --config file can give them here too. Stopped by a signal, the same command with its --name
     goes on where it was.
     """
-    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.apps.cli.shared.progress import note, note_loading
+
+    note_loading()
     from latentdiff.parallel.device import resolve_device
     from latentdiff.parallel.processes import joined
 

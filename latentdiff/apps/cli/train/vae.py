@@ -55,7 +55,10 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     command_line_wins(values, BUDGETS)
     options, place = build(TrainVAE, values), build(RunOptions, values)
 
-    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.apps.cli.shared.progress import note, note_loading
+
+    note_loading()
+
     from latentdiff.apps.cli.train import common
     from latentdiff.train.vae import VAETask
 
