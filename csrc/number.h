@@ -20,7 +20,8 @@
 
 namespace latentdiff {
 
-// What the shared mathematics needs of a number type, here of one lane. Avx2 and Avx512 have 8 and 16 lanes.
+// What the shared mathematics needs of a number type, here of one lane. Neon, Avx2 and Avx512 have 4, 8 and
+// 16 lanes.
 //   F  float lanes      U  32-bit integer lanes      Q  32-bit words on their way through Philox
 template <class Float>
 struct Scalar;

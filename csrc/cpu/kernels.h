@@ -18,5 +18,8 @@ extern const Kernels portable;
 extern const Kernels avx2;
 extern const Kernels avx512;
 #endif
+#if defined(__aarch64__) || defined(LATENTDIFF_EMULATED_NEON)
+extern const Kernels neon;
+#endif
 
 }  // namespace latentdiff::cpu

@@ -1,4 +1,4 @@
-// The SIMD kernels, for a number type V of 8 or 16 lanes: a tile's noise is drawn into scratch, then every
+// The SIMD kernels, for a number type V of 4, 8 or 16 lanes: a tile's noise is drawn into scratch, then every
 // row of the tile is computed lane by lane. All of it lives in an unnamed namespace, because each instruction
 // set has its own.
 #pragma once

@@ -16,6 +16,8 @@ std::vector<const cpu::Kernels*> offered() {
     kernels.push_back(&cpu::avx2);
     if (__builtin_cpu_supports("avx512f")) kernels.push_back(&cpu::avx512);
   }
+#elif defined(__aarch64__)
+  kernels.push_back(&cpu::neon);
 #endif
   return kernels;
 }

@@ -1,7 +1,7 @@
 """The C++ and CUDA kernels, where they were built for the torch that runs: loaded once, and why not if not.
 
 LATENTDIFF_OPS=fallback leaves them out, LATENTDIFF_OPS=native makes their absence an error; LATENTDIFF_CPU
-names an instruction set (portable, avx2, avx512) below the best that the processor has.
+names an instruction set (portable, avx2, avx512, neon) below the best that the processor has.
 """
 
 import os

@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -82,9 +83,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         source: Path | None = None,
         define: str = "",
         link: str = "",
+        guarded: bool = True,
     ) -> Path:
         checked = [flag for flag in flags if "sanitize" in flag]
-        guard = ["-DGUARD=0"] if checked else []
+        guard = ["-DGUARD=0"] if checked or not guarded else []
         chosen = [f"-D{define or f'WITH_{kernels.upper()}'}", f"-I{HARNESS / 'cuda'}"]
         flags = [*flags, *CUDA_FLAGS, f"-I{HARNESS / 'cuda'}"] if kernels == "cuda" else flags
         harness = compiled(compiler, ["-O1", *checked, *guard, *chosen], HARNESS / "harness.cpp")
@@ -207,10 +209,41 @@ def test_compilers_and_their_settings(
 
 
 @slow
-def test_another_processor(build: Build, reference: list[str]) -> None:
-    compiler, emulator = tool("aarch64-linux-gnu-g++"), tool("qemu-aarch64", "qemu-aarch64-static")
-    program = build(compiler, ["-O1"], "portable", link="-static")
-    assert_same(lines(program, "portable", 7, runner=[emulator]), reference, 7)
+def test_neon_as_standard_cpp(build: Build, reference: list[str]) -> None:
+    """Its intrinsics by native/neon, on any processor."""
+    flags = ["-O1", "-DLATENTDIFF_EMULATED_NEON", f"-I{HARNESS / 'neon'}"]
+    program = build(tool("g++", "clang++"), flags, "neon", define="LATENTDIFF_EMULATED_NEON")
+    assert_same(lines(program, "neon"), reference)
+
+
+def cross_compiler(folder: Path) -> str:
+    """A compiler for AArch64: a cross gcc, or the clang of the package `ziglang`."""
+    if found := shutil.which("aarch64-linux-gnu-g++"):
+        return found
+    pytest.importorskip("ziglang", reason="neither aarch64-linux-gnu-g++ nor the package ziglang is there")
+    script = folder / "c++"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ziglang c++ -target aarch64-linux-musl "$@"\n')
+    script.chmod(0o755)
+    return str(script)
+
+
+def arm_runner() -> list[str]:
+    """What runs programs of AArch64 here: nothing, qemu, or the package `unicorn`."""
+    if platform.machine() == "aarch64":
+        return []
+    if found := shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static"):
+        return [found]
+    pytest.importorskip("unicorn", reason="neither qemu-aarch64 nor the package unicorn is there")
+    return [sys.executable, str(HARNESS / "aarch64.py")]
+
+
+@slow
+@pytest.mark.parametrize("kernels", ["portable", "neon"])
+def test_an_arm_processor(build: Build, reference: list[str], kernels: str, tmp_path: Path) -> None:
+    """Machine code of AArch64, where it can be compiled and run (`pip install ziglang unicorn`)."""
+    runner, compiler = arm_runner(), cross_compiler(tmp_path)
+    program = build(compiler, ["-O2"], kernels, link="-static", guarded=False)
+    assert_same(lines(program, kernels, 7, runner=runner), reference, 7)
 
 
 @slow

@@ -1,7 +1,7 @@
 // Runs kernels without torch over a grid of cases and prints one line for each: what was run, and a checksum
-// of its results. Usage: harness KERNELS [EVERY], KERNELS one of portable, avx2, avx512, cuda; EVERY: run one
-// case of so many. Exits with 3 where it has no such kernels (WITH_PORTABLE and so on tell which) or the
-// processor cannot run them. `cuda` are the kernels of csrc/cuda on the emulated device of
+// of its results. Usage: harness KERNELS [EVERY], KERNELS one of portable, avx2, avx512, neon, cuda; EVERY:
+// run one case of so many. Exits with 3 where it has no such kernels (WITH_PORTABLE and so on tell which) or
+// the processor cannot run them. `cuda` are the kernels of csrc/cuda on the emulated device of
 // cuda/cuda_runtime_api.h.
 #include <cstdio>
 #include <cstdlib>
@@ -220,6 +220,9 @@ std::optional<Kernels> find(const std::string& name) {
 #elif defined(WITH_EMULATED_AVX512)  // compiled for avx2
   if (name == "avx512" && __builtin_cpu_supports("avx2")) return tiled(cpu::avx512);
 #endif
+#if defined(WITH_NEON) || defined(LATENTDIFF_EMULATED_NEON)
+  if (name == "neon") return tiled(cpu::neon);
+#endif
 #if defined(WITH_CUDA)
   if (name == "cuda")
     return Kernels{launch<NormalArguments>, launch<NoisingArguments>, launch<StepArguments>};
@@ -236,7 +239,8 @@ int main(int count, char** words) {
   if (!kernels) {
     std::fprintf(
         stderr,
-        "expected kernels that are linked and that this processor runs: portable, avx2, avx512 or cuda\n");
+        "expected kernels that are linked and that this processor runs: portable, avx2, avx512, neon or "
+        "cuda\n");
     return 3;
   }
   const uint64_t every = count > 2 ? std::strtoull(words[2], nullptr, 10) : 1;

@@ -1,0 +1,10 @@
+// The kernels in NEON; it belongs to every 64-bit ARM processor, so no target is needed.
+#if defined(__aarch64__) || defined(LATENTDIFF_EMULATED_NEON)
+#include "neon.h"
+#include "kernels.h"
+#include "tile.h"
+
+namespace latentdiff::cpu {
+extern const Kernels neon{"neon", normal<Neon>, add_noise<Neon>, step<Neon>};
+}  // namespace latentdiff::cpu
+#endif
