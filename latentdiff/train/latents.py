@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from threading import Lock
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from latentdiff.train.latent_dataset import EncodedData
 
 MEASURED = 2000  # images whose latents are normalized, by which all are
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
+VARIANTS = 16  # of an image that is augmented: after so many epochs they are those of before
 
 
 @torch.no_grad()
@@ -42,21 +44,16 @@ class ImageLatents:
 
     def __init__(self, codec: Codec, images: AugmentedImages, val: ImageSplit, *, means: bool) -> None:
         self._codec, self._images, self._val, self._means = codec, images, val, means
-        self._encoding = Lock()
+        self._encoding, self._posteriors = Lock(), dict[int, Posterior]()
 
     @torch.no_grad()
     def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
         """Of the training images ``indices`` int64 [B] at these data positions, with the noise of ``key``."""
         noise = None if self._means else key.at("posterior").normal(self._codec.latent_shape)
-        every = self._cached
-        if every is None:
+        if not self._variants:
             return self._codec.encode(self._images.batch(positions, indices), noise=noise)
         assert isinstance(self._codec, VAECodec)
-        if self._images.augment:  # the mirrored images follow the others
-            mirrored = integers("flip", positions, seed=self._images.seed, choices=2) == 1
-            indices = indices + len(self._images.split) * mirrored
-        here = indices.to(every.mean.device)
-        return self._codec.normalized(Posterior(every.mean[here], every.logvar[here]), noise=noise)
+        return self._codec.normalized(self._kept(self._variant_of(positions), indices), noise=noise)
 
     @torch.no_grad()
     def val_batch(self, rows: Tensor) -> Tensor:
@@ -65,31 +62,69 @@ class ImageLatents:
 
     def prefetch(self, indices: Tensor) -> None:
         """Hint that the training images ``indices`` are used next."""
-        if self._cached is None:
+        if not self._variants:
             self._images.split.prefetch(indices)
 
-    @property
-    def _cached(self) -> Posterior | None:
-        """The posteriors of all training images, and of their mirror images where these are trained on;
-        None where they change in more ways or are too large.
+    @cached_property
+    def _variants(self) -> int:
+        """How often each training image is encoded and kept: once, twice where it is only mirrored, up to
+        :data:`VARIANTS` times where it changes in more ways; 0: it is encoded at every step, as pixels are
+        and what is too large to keep.
+        """
+        augment = self._images.augment
+        if not isinstance(self._codec, VAECodec):
+            return 0
+        fits = CACHE_BYTES // (8 * len(self._images.split) * math.prod(self._codec.latent_shape))
+        least = 2 if augment else 1
+        most = VARIANTS if set(augment.values) - {"flip"} else least
+        return int(min(fits, most)) if fits >= least else 0
 
-        Encoded in the first step, so that a budget of minutes holds it too; other workers wait for it.
+    def _variant_of(self, positions: Tensor) -> Tensor:
+        """The variant at each data position, int64 [B]: another one in each epoch, or mirrored by chance."""
+        augment = self._images.augment
+        if set(augment.values) == {"flip"}:
+            return integers("flip", positions, seed=self._images.seed, choices=2)
+        return positions // len(self._images.split) % self._variants
+
+    def _kept(self, variants: Tensor, indices: Tensor) -> Posterior:
+        """The posteriors of images in their variants, [B, *latent_shape]."""
+        found: Posterior | None = None
+        for variant in variants.unique().tolist():
+            here = variants == variant
+            every = self._encoded(variant)
+            rows = indices[here].to(every.mean.device)
+            if found is None:
+                shape = (len(indices), *every.mean.shape[1:])
+                found = Posterior(every.mean.new_empty(shape), every.logvar.new_empty(shape))
+            found.mean[here], found.logvar[here] = every.mean[rows], every.logvar[rows]
+        assert found is not None
+        return found
+
+    def _encoded(self, variant: int) -> Posterior:
+        """The posteriors of all training images in a variant.
+
+        Encoded all at once in the first step that uses it, so that a budget of minutes holds it too and the
+        bits do not depend on where a training was resumed; other workers wait for it.
         """
         with self._encoding, torch.no_grad():
-            return self._posteriors
+            if variant not in self._posteriors:
+                vae = cast(VAECodec, self._codec).vae
+                parts = [
+                    vae.encode(self._images.to_device(self._changed(rows, variant)))
+                    for rows in torch.arange(len(self._images.split)).split(chunk_of(vae))
+                ]
+                mean, logvar = torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts])
+                self._posteriors[variant] = Posterior(mean, logvar)
+            return self._posteriors[variant]
 
-    @cached_property
-    def _posteriors(self) -> Posterior | None:
-        images, codec, augment = self._images.split.images, self._codec, self._images.augment
-        size = 8 * len(images) * math.prod(codec.latent_shape) * (2 if augment else 1)
-        if not isinstance(codec, VAECodec) or set(augment.values) - {"flip"} or size > CACHE_BYTES:
-            return None
-        parts = [
-            codec.vae.encode(self._images.to_device(chunk.flip(3) if mirrored else chunk))
-            for mirrored in ((False, True) if augment else (False,))
-            for chunk in images.split(chunk_of(codec.vae))
-        ]
-        return Posterior(torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts]))
+    def _changed(self, rows: Tensor, variant: int) -> Tensor:
+        """The uint8 images of these rows in a variant, of which 0 is the unchanged one where they are only
+        mirrored.
+        """
+        images, augment = self._images.split.images[rows], self._images.augment
+        if set(augment.values) == {"flip"}:
+            return images.flip(3) if variant else images
+        return augment(images, variant * len(self._images.split) + rows, self._images.seed)
 
 
 class EncodedLatents:

@@ -115,7 +115,5 @@ def test_latents_that_are_kept_hold_no_graph() -> None:
     made = latents_of(TrainDenoiser(), data, codec(), torch.device("cpu"))
     assert isinstance(made, ImageLatents)
     with torch.enable_grad():
-        made.prefetch(torch.arange(4))
-    kept = made._cached
-    assert kept is not None and not kept.mean.requires_grad and not kept.logvar.requires_grad
-    assert len(kept.mean) == 30
+        kept = made._encoded(0)
+    assert not kept.mean.requires_grad and not kept.logvar.requires_grad and len(kept.mean) == 30

@@ -222,16 +222,40 @@ def test_posteriors_are_cached_with_those_of_mirror_images(
     for limit in (sources.CACHE_BYTES, 0):
         monkeypatch.setattr(sources, "CACHE_BYTES", limit)
         task = make_task("vector", Fixed(make_config("vector")), flip=flip)
-        assert (task.latents._cached is None) == (limit == 0)
+        assert task.latents._variants == (0 if limit == 0 else 2 if flip else 1)
         positions, indices = positions_and_indices()
         key = denoiser.data_key(positions, seed=0, device=CPU)
         batches.append(task.latents.train_batch(positions, indices, key))
     torch.testing.assert_close(batches[0], batches[1], rtol=1e-5, atol=1e-5)
 
 
-def test_posteriors_of_images_that_change_in_more_ways_are_not_cached() -> None:
-    shifted = make_task("vector", Fixed(make_config("vector")), flip=True, random_shift=1)
-    assert shifted.latents._cached is None
+def test_images_that_change_in_more_ways_are_encoded_anew_in_each_of_sixteen_epochs() -> None:
+    task = make_task("vector", Fixed(make_config("vector")), flip=True, random_shift=2)
+    indices, source = torch.arange(SIZE), task.latents._images
+    epochs = []
+    for epoch in (0, 1, 2, 16, 17):
+        positions = epoch * SIZE + (indices * 7) % SIZE  # in some order
+        key = denoiser.data_key(indices, seed=0, device=CPU)  # the same noise of the posterior
+        epochs.append(task.latents.train_batch(positions, indices, key))
+    for variant in (0, 1):
+        changed = source.augment(source.split.images, variant * SIZE + indices, source.seed)
+        noise = key.at("posterior").normal(task.codec.latent_shape)
+        expected = task.codec.encode(source.to_device(changed), noise=noise)
+        torch.testing.assert_close(epochs[variant], expected, rtol=1e-5, atol=1e-5)
+    assert (epochs[0] - epochs[1]).abs().max() > 0.01 < (epochs[1] - epochs[2]).abs().max()
+    assert torch.equal(epochs[3], epochs[0]) and torch.equal(epochs[4], epochs[1])
+    spanning = torch.arange(SIZE - 3, SIZE + 3)  # a batch may lie in two epochs
+    both = task.latents.train_batch(spanning, indices[:6], denoiser.data_key(indices[:6], seed=0, device=CPU))
+    assert torch.equal(both[:3], epochs[0][:3]) and torch.equal(both[3:], epochs[1][3:6])
+
+
+def test_few_variants_are_kept_where_many_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task("vector", Fixed(make_config("vector")), random_shift=2)
+    size = 8 * SIZE * math.prod(task.codec.latent_shape)
+    for fits, variants in ((1, 0), (3, 3), (40, 16)):
+        monkeypatch.setattr(sources, "CACHE_BYTES", fits * size)
+        fresh = make_task("vector", Fixed(make_config("vector")), random_shift=2)
+        assert fresh.latents._variants == variants
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -61,6 +61,7 @@ DEATH, SIGINT, SIGTERM = None, signal.SIGINT, signal.SIGTERM
         ("vector", {}),
         ("vector", {"accumulate": 2, "ema": 0.0, "bf16": "on", "variance": "learned"}),
         ("vector", {"flip": True, "prediction": "eps", "decay": "linear"}),
+        ("spatial", {"flip": True, "random_shift": 1}),
         ("spatial", {"accumulate": 4, "bf16": "on"}),
         ("spatial", {"workers": 2}),
         ("pixel", {"ema": 0.0, "random_shift": 1}),
