@@ -36,7 +36,7 @@ def network_dtype(name: str, device: torch.device) -> torch.dtype:
     """The type that a --dtype option names; auto is bfloat16 where the processor computes in it.
 
     The residual streams, the norms and the sampler stay float32: digits of the package keep their Frechet
-    distance to four digits (docs/quality.md).
+    distance to three digits (docs/sampling.md).
     """
     if name == "auto":
         name = "bfloat16" if bf16_native(device) else "float32"

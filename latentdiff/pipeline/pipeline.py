@@ -276,9 +276,13 @@ class Pipeline:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents as images, float32 on the CPU, in [-1, 1]."""
+        """Latents as images, float32 on the CPU, in [-1, 1]; by a decoder in bfloat16 where the network is.
+
+        float16 would overflow in some decoders, which stay float32.
+        """
         parts = latents.split(self._autoencoded)
-        return torch.cat([self.codec.decode(part).float().clamp(-1, 1).cpu() for part in parts])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return torch.cat([self.codec.decode(part).float().clamp(-1, 1).cpu() for part in parts])
 
     def denoiser(
         self,

@@ -179,6 +179,13 @@ def test_keywords_are_settings(pipe: ld.Pipeline) -> None:
 def test_bfloat16_computes_in_bfloat16(pipe: ld.Pipeline) -> None:
     exact = pipe.sample(4, steps=3)
     rough = pipe.to(torch.device("cpu"), dtype=torch.bfloat16).sample(4, steps=3)
+    latents = torch.randn(4, *pipe.codec.latent_shape, generator=torch.Generator().manual_seed(0))
+    decoded = {
+        dtype: pipe.to(torch.device("cpu"), dtype=dtype).decode(latents)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16)
+    }
+    assert 0 < (decoded[torch.bfloat16] - decoded[torch.float32]).abs().max() < 0.1
+    assert torch.equal(decoded[torch.float16], decoded[torch.float32])  # it could overflow
     assert rough.dtype == torch.float32 and 0 < (exact - rough).abs().max() < 0.1
 
 
