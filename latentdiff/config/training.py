@@ -232,7 +232,7 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
     guidance: float | None = setting(
         None,
         "classifier-free guidance that is kept with the model: `sample` uses it where none is given (default:"
-        " 3 for classes of colour images on the grid of a VAE, else 1)",
+        " 4 for classes of colour images on the grid of a VAE, else 1)",
         ge=0,
         le=100,
         group="Model",

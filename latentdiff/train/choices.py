@@ -33,7 +33,7 @@ GRIDS = (
 )
 
 
-COLOUR_GUIDANCE = 3.0
+COLOUR_GUIDANCE = 4.0
 
 
 def resolved(options: TrainDenoiser, codec: Codec) -> TrainDenoiser:
@@ -66,7 +66,7 @@ def _is_grid(codec: Codec) -> bool:
 def usual_guidance(options: TrainDenoiser, codec: Codec, *, classes: bool) -> float:
     """The guidance to keep with a model, which has learned ``classes`` and to do without them, or has not.
 
-    On photos of clothes 3 is far better than none (docs/quality.md), on digits none is best.
+    On photos of clothes 4 is far better than none (docs/quality.md), on digits none is best.
     """
     if options.guidance is not None:
         return options.guidance

@@ -96,7 +96,7 @@ def test_the_psnr_is_that_of_the_reconstructions() -> None:
 @pytest.mark.parametrize(
     ("source", "classes", "options", "expected"),
     [
-        (codec(), True, {}, 3.0),
+        (codec(), True, {}, 4.0),
         (codec(), False, {}, 1.0),
         (codec((8,)), True, {}, 1.0),
         (IdentityCodec((3, 16, 16)), True, {}, 1.0),
