@@ -45,7 +45,7 @@ class ColdTask:
         self.degradation = make_degradation(self.config, data.shape).to(device)
         self._intensities: tuple[Intensities, Intensities] | None = None
 
-    def prefetch(self, indices: Tensor) -> None:
+    def prefetch(self, positions: Tensor, indices: Tensor) -> None:
         self.images.split.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -118,8 +118,8 @@ class DenoiserTask:
             )
         return usual_guidance(options, self.codec, classes=bool(self.num_classes) and trained)
 
-    def prefetch(self, indices: Tensor) -> None:
-        self.latents.prefetch(indices)
+    def prefetch(self, positions: Tensor, indices: Tensor) -> None:
+        self.latents.prefetch(positions, indices)
 
     def _train_conditioning(self, indices: Tensor, positions: Tensor) -> Tensor | None:
         """Labels [B], tokens [B, L] or text embeddings [B, L, D], some of them replaced by the null

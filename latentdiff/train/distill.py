@@ -93,7 +93,7 @@ class StudentTask:
             [to_x0(self.process.prediction, *at, sigma_data=self.process.sigma_data) for at in known[:-1]]
         ).float()
 
-    def prefetch(self, indices: Tensor) -> None: ...
+    def prefetch(self, positions: Tensor, indices: Tensor) -> None: ...
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Squared error of x_0 over one segment of each trajectory; segments follow one another."""

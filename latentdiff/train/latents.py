@@ -60,10 +60,13 @@ class ImageLatents:
         """Of the validation images ``rows`` int64 [B]: their posteriors' modes."""
         return self._codec.encode(self._images.to_device(self._val.images[rows]))
 
-    def prefetch(self, indices: Tensor) -> None:
-        """Hint that the training images ``indices`` are used next."""
+    def prefetch(self, positions: Tensor, indices: Tensor) -> None:
+        """Hint that the training images ``indices`` are used next at these data positions."""
         if not self._variants:
             self._images.split.prefetch(indices)
+            return
+        for variant in self._variant_of(positions).unique().tolist():
+            self._encoded(variant)
 
     @cached_property
     def _variants(self) -> int:
@@ -103,8 +106,8 @@ class ImageLatents:
     def _encoded(self, variant: int) -> Posterior:
         """The posteriors of all training images in a variant.
 
-        Encoded all at once in the first step that uses it, so that a budget of minutes holds it too and the
-        bits do not depend on where a training was resumed; other workers wait for it.
+        Encoded all at once before the first step that uses it, so that a budget of minutes holds it too and
+        the bits do not depend on where a training was resumed.
         """
         with self._encoding, torch.no_grad():
             if variant not in self._posteriors:
@@ -140,7 +143,7 @@ class EncodedLatents:
     def val_batch(self, rows: Tensor) -> Tensor:
         return self._codec.normalized(self._to_device(self._data.val.posteriors[rows]))
 
-    def prefetch(self, indices: Tensor) -> None:
+    def prefetch(self, positions: Tensor, indices: Tensor) -> None:
         """Nothing to do: the files are mapped, and the system reads ahead."""
 
     def _to_device(self, posterior: Posterior) -> Posterior:

@@ -230,10 +230,10 @@ class Trainer:
     def _backward(self) -> dict[str, float]:
         """Gradients of the batch, micro-batch by micro-batch; returns the mean of every logged value."""
         task, parts = self.task, self.options.accumulate
-        positions = torch.arange(self.step * task.batch, (self.step + 1) * task.batch)
-        indices = self._indices(self.step)
-        upcoming = self._indices(self.step + 1).chunk(parts)
-        task.prefetch(torch.cat([part[self.ranks.share(len(part))] for part in upcoming]))
+        positions, indices = self._batch(self.step)
+        if self.step == self._first:
+            task.prefetch(*self._share(positions, indices))
+        task.prefetch(*self._share(*self._batch(self.step + 1)))
 
         sums: dict[str, float] = {}
         for k, part in enumerate(zip(positions.chunk(parts), indices.chunk(parts), strict=True)):
@@ -247,8 +247,20 @@ class Trainer:
                 sums[name] = sums.get(name, 0.0) + value / parts
         return sums
 
-    def _indices(self, step: int) -> Tensor:
-        return batch_indices(self.task.size, batch=self.task.batch, step=step, seed=self.options.seed)
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Data positions and image indices of a step, int64 [batch] each."""
+        positions = torch.arange(step * self.task.batch, (step + 1) * self.task.batch)
+        size, seed = self.task.size, self.options.seed
+        return positions, batch_indices(size, batch=self.task.batch, step=step, seed=seed)
+
+    def _share(self, positions: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """What this process takes of a batch, micro-batch by micro-batch."""
+        parts = self.options.accumulate
+        mine, its = (
+            torch.cat([part[self.ranks.share(len(part))] for part in whole.chunk(parts)])
+            for whole in (positions, indices)
+        )
+        return mine, its
 
     def _record(self, log: TrainLog, values: Mapping[str, float], rate: float, watch: Stopwatch) -> None:
         for name, value in values.items():

@@ -32,8 +32,10 @@ class Task(Protocol):
     def perceptual_fingerprint(self) -> str | None:
         """The perceptual network of the loss, with the hash of unpublished weights; None without one."""
 
-    def prefetch(self, indices: Tensor) -> None:
-        """Hint that the next step uses the training images ``indices``; an implementation may ignore it."""
+    def prefetch(self, positions: Tensor, indices: Tensor) -> None:
+        """Hint that the next step uses the training images ``indices`` at these data positions; what it
+        prepares is computed by all threads, not by one of the workers. An implementation may ignore it.
+        """
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean loss of the images ``indices`` at data ``positions`` (int64 [b]), its parts for the log."""

@@ -126,7 +126,7 @@ class VAETask:
         """The network of the perceptual term, with the hash of unpublished weights; None without one."""
         return None if self._perceptual is None else self._perceptual.network.name
 
-    def prefetch(self, indices: Tensor) -> None:
+    def prefetch(self, positions: Tensor, indices: Tensor) -> None:
         self.images.split.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:

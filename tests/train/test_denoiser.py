@@ -244,6 +244,9 @@ def test_images_that_change_in_more_ways_are_encoded_anew_in_each_of_sixteen_epo
         torch.testing.assert_close(epochs[variant], expected, rtol=1e-5, atol=1e-5)
     assert (epochs[0] - epochs[1]).abs().max() > 0.01 < (epochs[1] - epochs[2]).abs().max()
     assert torch.equal(epochs[3], epochs[0]) and torch.equal(epochs[4], epochs[1])
+    assert set(task.latents._posteriors) == {0, 1, 2}
+    task.latents.prefetch(torch.tensor([3 * SIZE - 1, 3 * SIZE]), indices[:2])  # encodes the epoch to come
+    assert set(task.latents._posteriors) == {0, 1, 2, 3}
     spanning = torch.arange(SIZE - 3, SIZE + 3)  # a batch may lie in two epochs
     both = task.latents.train_batch(spanning, indices[:6], denoiser.data_key(indices[:6], seed=0, device=CPU))
     assert torch.equal(both[:3], epochs[0][:3]) and torch.equal(both[3:], epochs[1][3:6])
