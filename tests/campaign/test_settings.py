@@ -15,13 +15,14 @@ from pydantic.fields import FieldInfo
 
 from latentdiff.config.base import Config
 from latentdiff.config.sampling import Sampling
-from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
+from latentdiff.config.training import TrainCold, TrainDenoiser, TrainStudent, TrainVAE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 MODELS: dict[str, tuple[type[Config], str]] = {
     "train-vae": (TrainVAE, "--data {data}"),
     "train-denoiser": (TrainDenoiser, "--data {data} --pixel"),
     "train-cold": (TrainCold, "--data {data}"),
+    "distill": (TrainStudent, "--run {run}"),
     "sample": (Sampling, "--run {run} -n 2 --out a{k}.png"),
 }
 ODD = (
@@ -46,6 +47,7 @@ ODD = (
     "true",
 )
 ALWAYS = {"steps": "2", "threads": "1"}
+FEW = {"distill": {"trajectories": "32", "teacher_steps": "16"}}
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
@@ -83,13 +85,13 @@ def test_random_settings(
     dice, trials, ran = random.Random(command), times(150), 0
     names = sorted(
         set(model.model_fields)
-        - {"data", "data_root", "runs", "name", "device", "resume", "steps", "epochs", "minutes"}
+        - {"data", "data_root", "run", "runs", "name", "device", "resume", "steps", "epochs", "minutes"}
     )
     for k in range(trials):
         chosen = dice.sample(names, dice.randint(1, 4))
         settings = {name: value(model.model_fields[name], dice) for name in chosen}
         if command != "sample":
-            settings = ALWAYS | settings | {"name": f"run{k}"}
+            settings = ALWAYS | FEW.get(command, {}) | settings | {"name": f"run{k}"}
         (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
         words = given.format(data=tiny_folder / "tiny.npz", run=tiny_class_run, k=k)
         ended = latentdiff(f"{command} {words} --config c.yaml", tmp_path, RLIMIT_AS=2**32)
