@@ -90,6 +90,24 @@ def training_size(height: int, width: int) -> tuple[int, int]:
     return found[0], found[1]
 
 
+MANY_EPOCHS = 100  # from which on a network knows photos by heart
+RATE = 600  # images a second that it sees on two cores: a guess, the machine is not known
+SHIFTS = 16  # parts of a side, by one of which photos are shifted at most
+
+
+def usual_augmentation(shape: tuple[int, ...], images: int, minutes: float) -> dict[str, int]:
+    """Options that keep a network from learning photos [C, H, W] by heart, {} where there is no need.
+
+    Colour images of at least :data:`LEAST_SIDE` pixels, each of which would be seen more than
+    :data:`MANY_EPOCHS` times in these minutes, are mirrored and shifted at random.
+    """
+    channels, *sides = shape
+    photos = channels == 3 and min(sides) >= LEAST_SIDE
+    if not photos or 60 * minutes * RATE < MANY_EPOCHS * images:
+        return {}
+    return {"flip": True, "random_shift": min(sides) // SHIFTS}
+
+
 CODEC = "colour"  # the VAE of the package
 # both are chosen by eye: a VAE of the images themselves is not yet compared at the same time
 LEAST_PSNR = 23.0  # dB

@@ -10,7 +10,13 @@ from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split, to_float
 from latentdiff.nn import VAEConfig, build, default_latent
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
-from latentdiff.train.choices import reconstruction_psnr, resolved, training_size, usual_guidance
+from latentdiff.train.choices import (
+    reconstruction_psnr,
+    resolved,
+    training_size,
+    usual_augmentation,
+    usual_guidance,
+)
 from latentdiff.train.latents import ImageLatents, latents_of, normalized_for
 
 
@@ -107,6 +113,23 @@ def test_guidance_that_is_kept(
     source: Codec, classes: bool, options: dict[str, Any], expected: float
 ) -> None:
     assert usual_guidance(TrainDenoiser(**options), source, classes=classes) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "images", "minutes", "expected"),
+    [
+        ((3, 64, 64), 3000, 20, {"flip": True, "random_shift": 4}),
+        ((3, 128, 96), 3000, 20, {"flip": True, "random_shift": 6}),
+        ((3, 64, 64), 3000, 4, {}),  # few epochs
+        ((3, 64, 64), 100_000, 20, {}),
+        ((3, 32, 32), 3000, 20, {}),  # no photos
+        ((1, 64, 64), 3000, 20, {}),
+    ],
+)
+def test_few_photos_are_mirrored_and_shifted(
+    shape: tuple[int, ...], images: int, minutes: float, expected: dict[str, int]
+) -> None:
+    assert usual_augmentation(shape, images, minutes) == expected
 
 
 def test_latents_that_are_kept_hold_no_graph() -> None:

@@ -428,6 +428,9 @@ def test_photos_as_they_are_need_no_option(cli: Callable, tmp_path: Path) -> Non
     assert list(both) == ["vae", "denoiser"] and both["vae"]["options"]["minutes"] == 2
     assert both["vae"]["network"]["latent"] == [8, 8, 8] and both["vae"]["batch"] == 32
     assert list(tmp_path.iterdir()) == [tmp_path / "photos"]
+    assert (options["flip"], options["random_shift"]) == (True, 4) and "are few for 8 minutes" in done.err
+    plain = plans_of(cli("train --data photos --minutes 8 --no-flip --dry-run", cwd=tmp_path))
+    assert (plain["denoiser"]["options"]["flip"], plain["denoiser"]["options"]["random_shift"]) == (False, 0)
 
 
 def test_photos_of_a_camera_are_not_trained_on_at_full_size(cli: Callable, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from latentdiff.config.training import TrainDenoiser, TrainVAE
 if TYPE_CHECKING:
     from latentdiff.data.types import ImageData
 
+AUGMENTATIONS = ("flip", "random_shift")
 OWN_VAE = "own"  # --vae: train one on the images
 SHARES = {"vae": 0.25, "denoiser": 0.75}  # of the minutes
 MINUTES = 15.0
@@ -148,7 +149,25 @@ def _settle(values: dict[str, Any], place: Path) -> list[str]:
     trained, started = (bool(Run(_folder(place, kind)).checkpoints()) for kind in SHARES)
     if values["vae"] is None and values["latent"] is None and not trained:
         values["vae"] = _codec_of_the_package(data, started=started)
+    if not (trained or started or values["text"] or given(AUGMENTATIONS)):
+        changes = _augmentation_of(data, values["minutes"] or MINUTES)
+        values.update(changes)
+        settled += changes
     return settled
+
+
+def _augmentation_of(data: ImageData, minutes: float) -> dict[str, int]:
+    """How photos are changed at random, with a note, where there are few of them for the minutes."""
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.train.choices import usual_augmentation
+
+    found = usual_augmentation(data.shape, len(data.train), minutes)
+    if found:
+        note(
+            f"{len(data.train)} images are few for {minutes:g} minutes: mirrored, and shifted by up to"
+            f" {found['random_shift']} pixels; --no-flip and --random-shift 0 leave them as they are"
+        )
+    return found
 
 
 def _sized(options: DataOptions, *, stream: bool, keep: bool) -> tuple[ImageData, str | None]:
