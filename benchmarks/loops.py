@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from latentdiff.apps.bench.networks import SIDE, operations, product
 from latentdiff.apps.bench.timing import Calls, Timing, interleaved, stopwatch_for
 from latentdiff.diffusion.compile import CudaGraph, CUDAGraphLoop, compiled_network
 from latentdiff.diffusion.denoiser import Network, denoiser, timestep
@@ -26,6 +28,7 @@ DDIM_STEPS = 50
 Sampler = Literal["DDIM", "DDPM"]
 OURS, THEIRS, COMPILED, NETWORK = "latentdiff", "diffusers", "latentdiff compiled", "network alone"
 NETWORK_GRAPH = "network alone, graph"
+PRODUCT = "matrix product"
 OUR_REST, THEIR_REST = "latentdiff without network", "diffusers without network"
 
 
@@ -49,11 +52,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Loops:
-    """The timings of one task, in seconds a loop, and why implementations are missing."""
+    """The timings of one task, in seconds a loop, and why implementations are missing; ``operations``: of one
+    call of the network.
+    """
 
     task: Task
     timings: dict[str, Timing] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    operations: int = 0
 
     def a_move(self, name: str) -> float:
         """Median seconds of one move."""
@@ -64,6 +70,11 @@ class Loops:
         if COMPILED not in self.timings or NETWORK_GRAPH not in self.timings:
             return None
         return self.a_move(COMPILED) - self.a_move(NETWORK_GRAPH)
+
+    def of_peak(self) -> float:
+        """The network's operations a second as a part of those of a large matrix product."""
+        network = self.operations * self.task.moves / self.timings[NETWORK].median
+        return network / (2 * SIDE**3 / self.timings[PRODUCT].fastest)
 
     def share(self, rest: str) -> float:
         """What a loop does outside its network, as a part of the network's time."""
@@ -173,6 +184,7 @@ def measure(task: Task, *, rounds: int, ready: dict[str, Network] | None) -> Loo
         THEIRS: theirs(task, task.network),
         COMPILED: "switched off" if ready is None else compiled(task, ready),
         NETWORK: alone(task),
+        PRODUCT: product(SIDE, task.x.dtype, task.x.device),
         NETWORK_GRAPH: "switched off" if ready is None else alone_captured(task),
         OUR_REST: ours(task, stub),
         THEIR_REST: theirs(task, stub),
@@ -187,7 +199,8 @@ def measure(task: Task, *, rounds: int, ready: dict[str, Network] | None) -> Loo
     for each in calls.values():
         watch(each, 1)
     timings = interleaved(calls, stopwatch=watch, rounds=rounds, slice_seconds=0.002)
-    return Loops(task, timings, done.skipped)
+    once = partial(task.network, task.x, _time(task, task.levels[0]), None)
+    return Loops(task, timings, done.skipped, operations(once))
 
 
 def make_tasks(

@@ -66,6 +66,7 @@ def document(results: list[Loops], where: dict[str, Any]) -> dict[str, Any]:
                     for name in (OURS, THEIRS, COMPILED)
                     if name in loops.timings
                 },
+                "network_of_matrix_product_peak": loops.of_peak(),
                 "captured_beyond_network_s_a_move": loops.beyond_graph(),
                 "skipped": loops.skipped,
             }
@@ -109,6 +110,9 @@ def show(results: list[Loops], where: dict[str, Any]) -> None:
         found = f"{loops.share(OUR_REST):.1%} of the network's time"
         others = f", diffusers {loops.share(THEIR_REST):.1%}" if THEIR_REST in loops.timings else ""
         click.echo(f"{mark} {what}: all outside the network takes {found}{others}; {promise}")
+    for loops in results:
+        what = f"{loops.task.name} {loops.task.sampler}-{loops.task.planned}"
+        click.echo(f"        {what}: the network reaches {loops.of_peak():.0%} of the matrix-product peak")
     for loops in results:
         beyond = loops.beyond_graph()
         if beyond is not None:

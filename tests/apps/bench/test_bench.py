@@ -593,6 +593,7 @@ def test_whole_loops_run_and_keep_json_and_figure(tmp_path: Path) -> None:
         assert {"latentdiff", "diffusers", "network alone", "latentdiff without network"} <= row[
             "seconds_a_loop"
         ].keys()
+        assert 0 < row["network_of_matrix_product_peak"] < 2
         assert (
             row["outside_network_of_network"]["latentdiff"] > 0 and 5 <= row["moves"] <= row["planned_moves"]
         )
