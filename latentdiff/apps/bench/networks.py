@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,10 +82,9 @@ def measure_networks(
     for dtype in dtypes:
         peak = 2 * side**3 / timings[f" {dtype}"].fastest
         for name, batch in batches.items():
-            config: Any = pipelines[name].network.config
-            kind, count = type(config).__name__, operations(works[name, torch.float32])
-            row = NetworkRow(name, kind, batch, dtype, count, timings[f"{name} {dtype}"], peak)
-            rows.append(replace(row, network=kind.removesuffix("Config")))
+            kind = type(pipelines[name].network.config).__name__.removesuffix("Config")
+            count, timing = operations(works[name, torch.float32]), timings[f"{name} {dtype}"]
+            rows.append(NetworkRow(name, kind, batch, dtype, count, timing, peak))
     return rows
 
 
@@ -108,9 +107,7 @@ def call_of(
 
 def product(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[], object]:
     """A product of two square matrices."""
-    a, b = (
-        Key.of(seed, side, device=device).normal((side,)).to(dtype) for seed in (0, side)
-    )  # numbers that are not all zero
+    a, b = (Key.of(seed, side, device=device).normal((side,)).to(dtype) for seed in (0, side))
     return lambda: a @ b
 
 
