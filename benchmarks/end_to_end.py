@@ -41,7 +41,7 @@ ROOT = Path(__file__).parent.parent
 WORKER = Path(__file__).parent / "end_to_end_worker.py"
 STEPS = 50
 HEAD = "| | in a running process | start to file |\n| --- | --- | --- |"
-OLD_MODELS = "latentdiff/models"  # the models of the package, before they moved to assets
+MODELS = "latentdiff/assets/models", "latentdiff/models"  # of the package, today and before they moved
 CAPTION = "a large red seven on a blue background"
 
 
@@ -99,7 +99,11 @@ def contenders(drawing: Drawing, before: Path | None, student: Path | None) -> I
     """All implementations of a drawing that are there."""
     ours, fast = FOLDER / drawing.model, dtype_name(network_dtype("auto", torch.device("cpu")))
     if before is not None:
-        yield Contender("before", drawing, before, before / OLD_MODELS / drawing.model)
+        places = [before / folder / drawing.model for folder in MODELS]
+        model = next((place for place in places if place.exists()), None)
+        if model is None:
+            raise click.ClickException(f"{before}: expected one of {', '.join(map(str, places))}")
+        yield Contender("before", drawing, before, model)
     if find_spec("diffusers") is not None:
         yield Contender("diffusers' loop", drawing, ROOT, ours, loop="diffusers", command=False)
     yield Contender("latentdiff, float32", drawing, ROOT, ours)
@@ -205,9 +209,7 @@ def main(
                 for each in every if k % 2 == 0 else reversed(every):
                     rows[each.name].append(measure(each, n, threads, Path(folder)))
             results[name] = {"n": n, "rounds": rows}
-            click.echo(
-                f"\n{n} images by `{name}`\n\n| | in a running process | start to file |\n| --- | --- | --- |"
-            )
+            click.echo(f"\n{n} images by `{name}`\n\n{HEAD}")
             for line in table(rows):
                 click.echo(line)
     if json_path is not None:

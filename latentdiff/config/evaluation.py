@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator
 
 from latentdiff.config.base import Config, setting
+from latentdiff.config.recipe import NetworkType
 
 PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")
 """The parts of a model that can be measured, in the order in which they are."""
@@ -34,6 +35,13 @@ class EvaluationOptions(Config):
         "images of the split for the denoiser and the reconstructions from noise",
         ge=2,
         le=1_000_000,
+        advanced=True,
+    )
+    dtype: NetworkType = setting(
+        "auto",
+        "floating-point type of the samples' network and decoder; auto: bfloat16 where the processor computes"
+        " in it",
+        group="Compute",
         advanced=True,
     )
     neighbors: int = setting(

@@ -34,7 +34,7 @@ class SampleOptions(Config):
     )
     dtype: NetworkType = setting(
         "auto",
-        "floating-point type of the network; auto: bfloat16 where the processor computes in it",
+        "floating-point type of network and decoder; auto: bfloat16 where the processor computes in it",
         group="Compute",
         advanced=True,
     )
@@ -71,7 +71,7 @@ class Recipe(SampleOptions):
     n: int = Field(1, ge=1, le=1_000_000)
     label: str | None = setting(None, "classes, by name or index, taken in turn")
     prompts: tuple[str, ...] = setting((), "texts, taken in turn")
-    dtype: NetworkType = setting("float32", "floating-point type of the network")
+    dtype: NetworkType = setting("float32", "floating-point type of network and decoder")
     settings: tuple[Sampling, ...] = Field(min_length=1, description="several differ in their steps alone")
     strength: float | None = setting(None, "of an edit", ge=0, le=1)
     restoration: Restoration | None = setting(None, "of an inpainting")

@@ -93,6 +93,7 @@ def training_size(height: int, width: int) -> tuple[int, int]:
 MANY_EPOCHS = 100  # from which on a network knows photos by heart
 RATE = 600  # images a second that it sees on two cores: a guess, the machine is not known
 SHIFTS = 16  # parts of a side, by one of which photos are shifted at most
+MOST_SHIFT = 64  # pixels
 
 
 def usual_augmentation(shape: tuple[int, ...], images: int, minutes: float) -> dict[str, int]:
@@ -105,7 +106,7 @@ def usual_augmentation(shape: tuple[int, ...], images: int, minutes: float) -> d
     photos = channels == 3 and min(sides) >= LEAST_SIDE
     if not photos or 60 * minutes * RATE < MANY_EPOCHS * images:
         return {}
-    return {"flip": True, "random_shift": min(sides) // SHIFTS}
+    return {"flip": True, "random_shift": min(MOST_SHIFT, min(sides) // SHIFTS)}
 
 
 CODEC = "colour"  # the VAE of the package

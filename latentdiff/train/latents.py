@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from itertools import zip_longest
 from threading import Lock
 from typing import cast
 
@@ -16,6 +17,7 @@ from latentdiff.data.order import integers
 from latentdiff.data.types import ImageData, ImageSplit, TrainData
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
+from latentdiff.parallel.processes import processes
 from latentdiff.pipeline.codec import Codec, StatisticsAccumulator, VAECodec
 from latentdiff.train.batch import AugmentedImages, chunk_of
 from latentdiff.train.latent_dataset import EncodedData
@@ -23,6 +25,8 @@ from latentdiff.train.latent_dataset import EncodedData
 MEASURED = 2000  # images whose latents are normalized, by which all are
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
 VARIANTS = 16  # of an image that is augmented: after so many epochs they are those of before
+LEAST_VARIANTS = 4  # fewer would not be worth their memory
+VARIANT_BYTES = 2**30  # of all variants of the training set
 
 
 @torch.no_grad()
@@ -72,15 +76,18 @@ class ImageLatents:
     def _variants(self) -> int:
         """How often each training image is encoded and kept: once, twice where it is only mirrored, up to
         :data:`VARIANTS` times where it changes in more ways; 0: it is encoded at every step, as pixels are
-        and what is too large to keep.
+        and what is too large to keep, and by several processes, each of which encodes its own share, what
+        changes in more ways.
         """
         augment = self._images.augment
         if not isinstance(self._codec, VAECodec):
             return 0
-        fits = CACHE_BYTES // (8 * len(self._images.split) * math.prod(self._codec.latent_shape))
-        least = 2 if augment else 1
-        most = VARIANTS if set(augment.values) - {"flip"} else least
-        return int(min(fits, most)) if fits >= least else 0
+        size = 8 * len(self._images.split) * math.prod(self._codec.latent_shape)
+        if set(augment.values) - {"flip"}:
+            fits = 0 if processes() > 1 else min(VARIANTS, VARIANT_BYTES // size)
+            return fits if fits >= LEAST_VARIANTS else 0
+        variants = 2 if augment else 1
+        return variants if variants * size <= CACHE_BYTES else 0
 
     def _variant_of(self, positions: Tensor) -> Tensor:
         """The variant at each data position, int64 [B]: another one in each epoch, or mirrored by chance."""
@@ -111,11 +118,13 @@ class ImageLatents:
         """
         with self._encoding, torch.no_grad():
             if variant not in self._posteriors:
-                vae = cast(VAECodec, self._codec).vae
-                parts = [
-                    vae.encode(self._images.to_device(self._changed(rows, variant)))
-                    for rows in torch.arange(len(self._images.split)).split(chunk_of(vae))
-                ]
+                vae, split = cast(VAECodec, self._codec).vae, self._images.split
+                chunks, parts = torch.arange(len(split)).split(chunk_of(vae)), []
+                for rows, upcoming in zip_longest(chunks, chunks[1:]):
+                    changed = self._changed(rows, variant)
+                    if upcoming is not None:
+                        split.prefetch(upcoming)  # read while these are encoded
+                    parts.append(vae.encode(self._images.to_device(changed)))
                 mean, logvar = torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts])
                 self._posteriors[variant] = Posterior(mean, logvar)
             return self._posteriors[variant]

@@ -194,8 +194,9 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with self._saving_on_failure(watch):
+            goes_on = self.budget.progress(self.step + 1, state.elapsed) < 1
             values, state = all_reduce_state(
-                self.ranks, self._backward(), SyncState(watch.elapsed, stop.signum)
+                self.ranks, self._backward(goes_on=goes_on), SyncState(watch.elapsed, stop.signum)
             )
             norm = nn.utils.clip_grad_norm_(task.network.parameters(), options.clip_grad)
             values["grad_norm"] = float(in_full(norm))
@@ -227,13 +228,17 @@ class Trainer:
                 self._save(watch)
             raise peer_lost(error, self.ranks, self.run, self.step) from error
 
-    def _backward(self) -> dict[str, float]:
-        """Gradients of the batch, micro-batch by micro-batch; returns the mean of every logged value."""
+    def _backward(self, *, goes_on: bool) -> dict[str, float]:
+        """Gradients of the batch, micro-batch by micro-batch; returns the mean of every logged value.
+
+        ``goes_on``: another step follows this one.
+        """
         task, parts = self.task, self.options.accumulate
         positions, indices = self._batch(self.step)
         if self.step == self._first:
             task.prefetch(*self._share(positions, indices))
-        task.prefetch(*self._share(*self._batch(self.step + 1)))
+        if goes_on:
+            task.prefetch(*self._share(*self._batch(self.step + 1)))
 
         sums: dict[str, float] = {}
         for k, part in enumerate(zip(positions.chunk(parts), indices.chunk(parts), strict=True)):

@@ -28,6 +28,7 @@ from latentdiff.ops import fallback
 slow = pytest.mark.slow
 CSRC = ROOT / "csrc" / "cpu"
 HARNESS = ROOT / "tests" / "native"
+ARM = platform.machine() in ("aarch64", "arm64")
 X86 = platform.machine() == "x86_64"
 needs_x86 = pytest.mark.skipif(not X86, reason="the processor is no x86-64")
 CUDA = ROOT / "csrc" / "cuda"
@@ -217,7 +218,9 @@ def test_neon_as_standard_cpp(build: Build, reference: list[str]) -> None:
 
 
 def cross_compiler(folder: Path) -> str:
-    """A compiler for AArch64: a cross gcc, or the clang of the package `ziglang`."""
+    """A compiler for AArch64: that of such a machine, a cross gcc, or the clang of the package `ziglang`."""
+    if ARM:
+        return tool("g++", "clang++")
     if found := shutil.which("aarch64-linux-gnu-g++"):
         return found
     pytest.importorskip("ziglang", reason="neither aarch64-linux-gnu-g++ nor the package ziglang is there")
@@ -229,7 +232,7 @@ def cross_compiler(folder: Path) -> str:
 
 def arm_runner() -> list[str]:
     """What runs programs of AArch64 here: nothing, qemu, or the package `unicorn`."""
-    if platform.machine() == "aarch64":
+    if ARM:
         return []
     if found := shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static"):
         return [found]
@@ -242,7 +245,7 @@ def arm_runner() -> list[str]:
 def test_an_arm_processor(build: Build, reference: list[str], kernels: str, tmp_path: Path) -> None:
     """Machine code of AArch64, where it can be compiled and run (`pip install ziglang unicorn`)."""
     runner, compiler = arm_runner(), cross_compiler(tmp_path)
-    program = build(compiler, ["-O2"], kernels, link="-static", guarded=False)
+    program = build(compiler, ["-O2"], kernels, link="" if ARM else "-static", guarded=ARM)
     assert_same(lines(program, kernels, 7, runner=runner), reference, 7)
 
 

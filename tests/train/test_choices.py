@@ -120,6 +120,7 @@ def test_guidance_that_is_kept(
     [
         ((3, 64, 64), 3000, 20, {"flip": True, "random_shift": 4}),
         ((3, 128, 96), 3000, 20, {"flip": True, "random_shift": 6}),
+        ((3, 1152, 1200), 500, 20, {"flip": True, "random_shift": 64}),
         ((3, 64, 64), 3000, 4, {}),  # few epochs
         ((3, 64, 64), 100_000, 20, {}),
         ((3, 32, 32), 3000, 20, {}),  # no photos

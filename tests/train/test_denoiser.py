@@ -255,9 +255,13 @@ def test_images_that_change_in_more_ways_are_encoded_anew_in_each_of_sixteen_epo
 def test_few_variants_are_kept_where_many_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task("vector", Fixed(make_config("vector")), random_shift=2)
     size = 8 * SIZE * math.prod(task.codec.latent_shape)
-    for fits, variants in ((1, 0), (3, 3), (40, 16)):
-        monkeypatch.setattr(sources, "CACHE_BYTES", fits * size)
+    for fits, variants in ((3, 0), (5, 5), (40, 16)):
+        monkeypatch.setattr(sources, "VARIANT_BYTES", fits * size)
         fresh = make_task("vector", Fixed(make_config("vector")), random_shift=2)
+        assert fresh.latents._variants == variants
+    monkeypatch.setenv("WORLD_SIZE", "2")  # each process encodes its own share, at every step
+    for shift, variants in ((2, 0), (0, 1)):
+        fresh = make_task("vector", Fixed(make_config("vector")), random_shift=shift)
         assert fresh.latents._variants == variants
 
 

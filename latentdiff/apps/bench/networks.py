@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdiff.apps.bench.report import time_text
@@ -114,7 +115,8 @@ def product(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[],
 @torch.no_grad()
 def operations(work: Callable[[], object]) -> int:
     """The operations of the matrix products, convolutions and attention of a call."""
-    with FlopCounterMode(display=False) as counter:
+    # the fused attention of CPUs is not in the counter's table
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
 

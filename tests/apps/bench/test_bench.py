@@ -526,6 +526,13 @@ def test_the_share_of_the_peak_is_the_operations_of_a_call_over_its_time(
         assert row.as_dict()["images_per_s"] == pytest.approx(16 / row.timing.median)
 
 
+def test_attention_counts_among_the_operations() -> None:
+    """As the two matrix products that it is."""
+    q, k, v = (torch.ones(2, 4, 16, 8) for _ in range(3))
+    attend = torch.nn.functional.scaled_dot_product_attention
+    assert networks.operations(lambda: attend(q, k, v)) == 2 * (2 * 2 * 4 * 16 * 16 * 8)
+
+
 def test_the_command_shows_networks_alone(
     cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

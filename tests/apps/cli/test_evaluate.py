@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from latentdiff.data import load_dataset
+from latentdiff.parallel.device import bf16_native
 from latentdiff.viz.images import save_npz
 
 SHARED = "--features mnist --resamples 20 --test-images 8 --threads 1 -n 12 --neighbors 6 --steps 3 --json"
@@ -107,6 +109,7 @@ def test_a_denoiser_run_has_every_part(
         assert (
             sum(side["histogram"]) == 12 and side["accuracy"] is None
         )  # three classes, and a network of ten
+    assert found["dtype"] == ("bfloat16" if bf16_native(torch.device("cpu")) else "float32")
     assert samples["settings"]["steps"] == 3 and samples["settings"]["guidance"] == 1
     assert samples["neighbors"]["n"] == 6 and samples["neighbors"]["train_n"] == 43
     assert len(denoiser["by_level"]["levels"]) == 20 and denoiser["bits_per_dimension"] is None

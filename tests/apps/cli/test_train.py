@@ -429,8 +429,24 @@ def test_photos_as_they_are_need_no_option(cli: Callable, tmp_path: Path) -> Non
     assert both["vae"]["network"]["latent"] == [8, 8, 8] and both["vae"]["batch"] == 32
     assert list(tmp_path.iterdir()) == [tmp_path / "photos"]
     assert (options["flip"], options["random_shift"]) == (True, 4) and "are few for 8 minutes" in done.err
-    plain = plans_of(cli("train --data photos --minutes 8 --no-flip --dry-run", cwd=tmp_path))
-    assert (plain["denoiser"]["options"]["flip"], plain["denoiser"]["options"]["random_shift"]) == (False, 0)
+    for given, expected in (("--no-flip", (False, 4)), ("--no-flip --random-shift 0", (False, 0))):
+        plan = plans_of(cli(f"train --data photos --minutes 8 {given} --dry-run", cwd=tmp_path))["denoiser"]
+        assert (plan["options"]["flip"], plan["options"]["random_shift"]) == expected
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_stopped_train_goes_on_with_the_changes_of_its_vae(
+    augmented: bool, cli: Callable, tmp_path: Path
+) -> None:
+    """Which an older version did not choose: they stay what they were."""
+    smooth_photos(tmp_path / "photos", [(64, 64)])
+    options = "--flip --random-shift 4" if augmented else ""
+    small = "--steps 1 --batch 4 --width 8 --depth 0 --workers 1 --bf16 off"
+    begun = cli(f"train-vae --data photos --latent 8x8x8 --name mine-vae {small} {options}", cwd=tmp_path)
+    assert begun.code == 0, begun.err
+    done = cli("train --data photos --vae own --minutes 8 --name mine --dry-run", cwd=tmp_path)
+    found = plans_of(done)["denoiser"]["options"]
+    assert (found["flip"], found["random_shift"]) == ((True, 4) if augmented else (False, 0)), done.err
 
 
 def test_photos_of_a_camera_are_not_trained_on_at_full_size(cli: Callable, tmp_path: Path) -> None:

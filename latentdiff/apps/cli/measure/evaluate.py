@@ -125,7 +125,7 @@ def command(*, as_json: bool, **values: Any) -> int:
 
 
 OF_A_RUN = (
-    *("run", "runs", "what", "data", "n", "class_balance", "test_images", "neighbors"),
+    *("run", "runs", "what", "data", "n", "class_balance", "test_images", "neighbors", "dtype"),
     *Sampling.model_fields,
 )
 FLAGS = {

@@ -35,7 +35,7 @@ from latentdiff.metrics.features import (
 )
 from latentdiff.metrics.names import FEATURE_SIZE, PERCEPTUAL_NAMES, SIZED, default_features, sized_name
 from latentdiff.nn import Autoencoder
-from latentdiff.parallel.device import network_dtype, resolve_device
+from latentdiff.parallel.device import dtype_name, network_dtype, resolve_device
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
 from latentdiff.pipeline.checkpoint.index import holds_vae_alone
 from latentdiff.pipeline.components import load_autoencoder
@@ -75,7 +75,7 @@ def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -
         images=values["test_images"],
         weighting=weighting if weighting in ("uniform", "min-snr") else "uniform",
         resampling=_resampling(values),
-        dtype=network_dtype("auto", device),
+        dtype=network_dtype(values["dtype"], device),
         stage=SamplingBar,
         ranks=ranks,
     )
@@ -89,6 +89,8 @@ def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -
         return 0
     answer = {"run": str(checkpoint.folder), "data": data.name, "split": chosen.split, "parts": parts}
     names = model.classes if isinstance(model, Pipeline) else ()
+    if chosen.dtype is not None and scores.samples is not None:
+        answer["dtype"] = dtype_name(chosen.dtype)
     if scores.samples is not None:  # the classes in the tables are numbered as the network's
         names = scores.samples.class_names or names
     return _write(

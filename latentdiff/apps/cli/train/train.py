@@ -7,7 +7,7 @@ import datetime
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,7 @@ def _settle(values: dict[str, Any], place: Path) -> list[str]:
     VAE of the package is taken for colour images that it reconstructs well, unless a VAE was trained by this
     name before.
     """
+    from latentdiff.apps.cli.shared.find import saved_options
     from latentdiff.files.paths import expanded
     from latentdiff.pipeline.checkpoint.runs import Run
     from latentdiff.train.latent_dataset import is_encoded
@@ -149,24 +150,33 @@ def _settle(values: dict[str, Any], place: Path) -> list[str]:
     trained, started = (bool(Run(_folder(place, kind)).checkpoints()) for kind in SHARES)
     if values["vae"] is None and values["latent"] is None and not trained:
         values["vae"] = _codec_of_the_package(data, started=started)
-    if not (trained or started or values["text"] or given(AUGMENTATIONS)):
-        changes = _augmentation_of(data, values["minutes"] or MINUTES)
+    if not (started or values["text"]):
+        checkpoint = Run(_folder(place, "vae")).newest() if trained else None
+        saved = None if checkpoint is None else saved_options(checkpoint)
+        changes = _augmentation_of(data, values["minutes"] or MINUTES, saved)
         values.update(changes)
         settled += changes
     return settled
 
 
-def _augmentation_of(data: ImageData, minutes: float) -> dict[str, int]:
-    """How photos are changed at random, with a note, where there are few of them for the minutes."""
+def _augmentation_of(data: ImageData, minutes: float, saved: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How photos are changed at random where there are few of them for the minutes, with a note; without what
+    the command line says. ``saved``: the options of a VAE that was trained by this name before, which stay.
+    """
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.train.choices import usual_augmentation
 
-    found = usual_augmentation(data.shape, len(data.train), minutes)
+    chosen = usual_augmentation(data.shape, len(data.train), minutes)
+    if saved is not None:
+        chosen = {name: saved[name] for name in chosen if saved.get(name)}
+    found = {name: value for name, value in chosen.items() if name not in given(AUGMENTATIONS)}
+    words = {
+        "flip": "mirrored (--no-flip leaves them)",
+        "random_shift": f"shifted by up to {found.get('random_shift')} pixels (--random-shift 0)",
+    }
     if found:
-        note(
-            f"{len(data.train)} images are few for {minutes:g} minutes: mirrored, and shifted by up to"
-            f" {found['random_shift']} pixels; --no-flip and --random-shift 0 leave them as they are"
-        )
+        how = " and ".join(words[name] for name in found)
+        note(f"{len(data.train)} images are few for {minutes:g} minutes: {how}")
     return found
 
 
