@@ -290,7 +290,13 @@ def evaluate_alignment(
         texts = [caption(scene) for scene in chosen]
         with settings.stage(name) as bar:
             images = draw_samples(
-                pipeline, settings.sampling, n, texts=texts, seed=settings.seed, progress=bar.update
+                pipeline,
+                settings.sampling,
+                n,
+                texts=texts,
+                seed=settings.seed,
+                dtype=settings.dtype,
+                progress=bar.update,
             )
         found = score_list(name, images, chosen, settings.resampling)
         scores.append(replace(found, examples=images[:SHOWN]))

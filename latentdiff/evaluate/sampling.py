@@ -32,19 +32,21 @@ def draw_samples(
     texts: Sequence[str] | None = None,
     seed: int = 0,
     share: slice | None = None,
+    dtype: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Returns ``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k; of several processes those of
     its ``share``.
 
-    ``labels`` int64 [n] for a class-conditional model, ``texts`` for a text-conditional one, used in turn.
+    ``labels`` int64 [n] for a class-conditional model, ``texts`` for a text-conditional one, used in turn;
+    ``dtype`` that network and decoder compute in (None: that of the pipeline).
 
     The network gets them in chunks that depend on the image shape alone, each by one worker, so that the
     samples are the same to the bit whatever the memory. Settings as in `latentdiff sample`.
     """
     if labels is not None and len(labels) != n:
         raise InputError(f"expected one label for each of {n} images, got {len(labels)}")
-    key = pipeline.key(seed, n)
+    pipeline, key = pipeline.to(pipeline.device, dtype=dtype), pipeline.key(seed, n)
     parts = [
         part
         for part in chunks(n, pipeline.codec.image_shape)
@@ -86,13 +88,14 @@ def draw_features(
     every = shares(settings.n, pipeline.codec.image_shape, ranks.count)
     with settings.stage("samples") as bar:
         images = draw_samples(
-            pipeline.to(pipeline.device, dtype=settings.dtype),
+            pipeline,
             settings.sampling,
             settings.n,
             labels=labels,
             texts=texts,
             seed=settings.seed,
             share=every[ranks.rank],
+            dtype=settings.dtype,
             progress=bar.update,
         )
     seconds = time.perf_counter() - started

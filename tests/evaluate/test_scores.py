@@ -312,6 +312,8 @@ def test_samples_are_those_of_their_seeds(pipe: ld.Pipeline) -> None:
     assert found.dtype == torch.uint8 and found.shape == (7, 1, 8, 8)
     assert (found[4:5].int() - ld.to_uint8(alone).int()).abs().max() <= 1
     assert torch.equal(found, evaluate.draw_samples(pipe, settings, 7, labels=labels, seed=4))
+    rough = evaluate.draw_samples(pipe, settings, 7, labels=labels, seed=4, dtype=torch.bfloat16)
+    assert 0 < (rough.int() - found.int()).abs().max() < 16
     for bad in ({"n": 0}, {"n": 2, "labels": labels}):
         with pytest.raises(InputError, match="images"):
             evaluate.draw_samples(pipe, settings, **bad)

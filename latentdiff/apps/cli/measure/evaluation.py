@@ -68,6 +68,7 @@ def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -
     if isinstance(model, Pipeline):
         _check_settings(model, settings, values["class_balance"])
     as_named = ("n", "class_balance", "split", "neighbors", "seed", "batch")
+    dtype = network_dtype(values["dtype"], device)
     weighting = saved_options(checkpoint).get("weighting")  # which older runs do not record
     chosen = evaluate.EvaluationSettings(
         **{name: values[name] for name in as_named},
@@ -75,7 +76,7 @@ def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -
         images=values["test_images"],
         weighting=weighting if weighting in ("uniform", "min-snr") else "uniform",
         resampling=_resampling(values),
-        dtype=network_dtype(values["dtype"], device),
+        dtype=dtype,
         stage=SamplingBar,
         ranks=ranks,
     )
@@ -89,10 +90,10 @@ def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -
         return 0
     answer = {"run": str(checkpoint.folder), "data": data.name, "split": chosen.split, "parts": parts}
     names = model.classes if isinstance(model, Pipeline) else ()
-    if chosen.dtype is not None and scores.samples is not None:
-        answer["dtype"] = dtype_name(chosen.dtype)
-    if scores.samples is not None:  # the classes in the tables are numbered as the network's
-        names = scores.samples.class_names or names
+    if {"samples", "scenes"} & set(parts):
+        answer["dtype"] = dtype_name(dtype)
+    if scores.samples is not None:
+        names = scores.samples.class_names or names  # numbered in the tables as the network's
     return _write(
         values,
         f"{checkpoint.folder} on the {chosen.split} split of {data.name}",
