@@ -20,6 +20,7 @@ from latentdiff.edit import sdedit
 from latentdiff.errors import InputError
 from latentdiff.nn import build
 from latentdiff.nn.networks import MLPConfig
+from latentdiff.ops.random import Key
 from latentdiff.parallel.threads import LEAST, Workers
 from latentdiff.pipeline.batching import map_microbatches
 from latentdiff.pipeline.codec import IdentityCodec
@@ -75,6 +76,21 @@ def test_workers_share_the_threads_and_leave_those_of_others_alone() -> None:
         assert later == [4]
     with Workers(9) as workers:
         assert workers.map(lambda _: torch.get_num_threads(), range(9)) == [1] * 9
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_kernel_leaves_a_worker_the_threads_that_it_has() -> None:
+    """A large one: torch's own loop would reset them at its first call in a library, and the workers' own
+    operations be computed by all threads, several times as slowly.
+    """
+
+    def drawn(_: int) -> int:
+        Key.of(0, 256).normal((1024,))
+        return torch.get_num_threads()
+
+    with Workers(2) as workers:
+        assert workers.map(drawn, range(6)) == [1] * 6
+    assert torch.get_num_threads() == 2
 
 
 def test_a_worker_has_no_workers_of_its_own() -> None:
