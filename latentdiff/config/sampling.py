@@ -24,7 +24,7 @@ class SamplerInfo(NamedTuple):
 
 
 SAMPLERS: dict[Sampler, SamplerInfo] = {  # the functions: latentdiff.diffusion.samplers
-    "ddim": SamplerInfo("deterministic unless --eta", 50, ("eta",)),
+    "ddim": SamplerInfo("deterministic at eta 0", 50, ("eta",)),
     "ddpm": SamplerInfo("ancestral", None, ("variance",)),
     "dpm++": SamplerInfo("DPM-Solver++(2M), good with 10 to 25 steps", 20),
     "heun": SamplerInfo("second order, two evaluations a step", 18, evaluations=2),
@@ -44,8 +44,13 @@ class Sampling(Config):
     sampler: Sampler = setting("ddim", f"sampler: {SAMPLER_HELP}")
     steps: int | None = setting(None, f"number of steps (default: {DEFAULT_STEPS})", ge=1, le=100_000)
     spacing: Spacing = setting("trailing", "timestep spacing: which levels the steps visit", advanced=True)
-    eta: float = setting(
-        0.0, "noise of ddim; 0 is deterministic, 1 draws as much as ddpm", ge=0, le=1, advanced=True
+    eta: float | None = setting(
+        None,
+        "noise of ddim; 0 is deterministic, 1 draws as much as ddpm (default: the model's own, 0 where it"
+        " names none)",
+        ge=0,
+        le=1,
+        advanced=True,
     )
     variance: Literal["small", "large", "learned"] | None = setting(
         None, "variance of ddpm's noise (default: learned if the model learned it, else small)", advanced=True

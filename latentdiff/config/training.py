@@ -238,6 +238,15 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         group="Model",
         advanced=True,
     )
+    eta: float | None = setting(
+        None,
+        "noise of ddim that is kept with the model: `sample` uses it where none is given (default: 1 for"
+        " classes of colour images on the grid of a VAE, else 0)",
+        ge=0,
+        le=1,
+        group="Model",
+        advanced=True,
+    )
     text: bool = setting(
         False,
         "condition on captions instead of labels; with attention to each word"

@@ -238,7 +238,9 @@ def inverse_ddim_step(schedule: Schedule) -> SamplerStep:
 
 SAMPLERS: dict[Sampler, Callable[[Schedule, Sampling, DiffusionConfig], SamplerStep]] = {
     "ddim": lambda schedule, settings, diffusion: ddim(
-        schedule, eta=settings.eta, direction="unclipped" if diffusion.rules == "diffusers" else "clipped"
+        schedule,
+        eta=settings.eta or 0.0,
+        direction="unclipped" if diffusion.rules == "diffusers" else "clipped",
     ),
     "ddpm": lambda schedule, settings, _: ddpm(schedule, variance=settings.variance or "small"),
     "dpm++": lambda schedule, *_: dpmpp2m(schedule),

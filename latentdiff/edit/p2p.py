@@ -223,6 +223,6 @@ def _inversion_settings(settings: Sampling) -> Sampling:
     if settings.sampler != "ddim" or settings.eta:
         raise InputError(
             "edits of images need a sampler without noise: `sampler` ddim with `eta` 0, got"
-            f" {settings.sampler} and {settings.eta:g}"
+            f" {settings.sampler} and {settings.eta or 0:g}"
         )
     return Sampling(steps=settings.steps, spacing=settings.spacing)

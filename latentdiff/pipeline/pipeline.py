@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from latentdiff.config.base import parse
 from latentdiff.config.diffusion import DiffusionConfig
-from latentdiff.config.sampling import Sampling
+from latentdiff.config.sampling import SAMPLERS, Sampling
 from latentdiff.data.classes import ClassBalance, balanced_labels
 from latentdiff.diffusion.compile import CUDAGraphLoop, compiled_network
 from latentdiff.diffusion.denoiser import Denoiser, Network, denoiser, in_dtype
@@ -29,7 +29,7 @@ from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.batching import batch_that_fits, even_size, map_images
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer, writing
-from latentdiff.pipeline.checkpoint.index import class_counts, class_names, guidance
+from latentdiff.pipeline.checkpoint.index import class_counts, class_names, eta, guidance
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import Codec, IdentityCodec, VAECodec
 from latentdiff.pipeline.components import (
@@ -76,6 +76,7 @@ class Pipeline:
     class_counts: tuple[int, ...] = ()  # images of each class there, () if unknown
     tokenizer: TextTokenizer | None = None
     guidance: float = 1.0  # of samples with a condition, where none is given
+    eta: float = 0.0  # of samples by ddim, where none is given; edits have none
     student: Student | None = None  # of few calls
 
     @cached_property
@@ -107,7 +108,7 @@ class Pipeline:
         """``n`` images, float32 [n, C, H, W] in [-1, 1] on the CPU.
 
         ``overrides`` are fields of :class:`~latentdiff.config.sampling.Sampling`, alone or on top of
-        ``settings``: sampler, steps, spacing, eta, variance, guidance (default: the model's own),
+        ``settings``: sampler, steps, spacing, eta and guidance (default: the model's own), variance,
         guidance_low, guidance_high, guidance_rescale, negative_prompt, compile. Image k comes from seed + k
         alone, whatever the batch it is in. ``label``: a class by index or name, or a prompt of a
         text-conditional model, or one for each image; None draws without a condition. InputError for settings
@@ -245,8 +246,10 @@ class Pipeline:
         """``count`` images on the way from the first seed's sample to the second's: slerp between their
         starting noises.
 
-        A sampler that draws noise on the way draws the first seed's for all of them.
+        The model's own eta is not taken; a sampler that draws noise on the way draws the first seed's for all
+        of them.
         """
+        settings = settings if settings.eta is not None else settings.model_copy(update={"eta": 0.0})
         ends = [start(self.key(seed, 1), self.codec.latent_shape) for seed in seeds]
         x = torch.cat([slerp(ends[0], ends[1], i / max(1, count - 1)) for i in range(count)])
         key, recorder = self.key(seeds[0], 1).repeat(count), Recorder(progress=progress)
@@ -320,15 +323,22 @@ class Pipeline:
             learned_variance=self.diffusion.variance == "learned",
         )
 
-    def with_defaults(self, settings: Sampling, *, guidance: float | None = None) -> Sampling:
-        """The settings with the defaults of this model filled in; ``guidance``: in place of the model's."""
+    def with_defaults(
+        self, settings: Sampling, *, guidance: float | None = None, eta: float | None = None
+    ) -> Sampling:
+        """The settings with the defaults of this model filled in; ``guidance``, ``eta``: in place of the
+        model's.
+        """
         if self.student is not None:
             settings = self.student.settled(settings)
         found = with_defaults(settings, self.diffusion, self.schedule)
-        if found.guidance is not None:
-            return found
-        own = self.guidance if self.classes or self.tokenizer else 1.0
-        return found.model_copy(update={"guidance": own if guidance is None else guidance})
+        update: dict[str, float] = {}
+        if found.guidance is None:
+            own = self.guidance if self.classes or self.tokenizer else 1.0
+            update["guidance"] = own if guidance is None else guidance
+        if found.eta is None and "eta" in SAMPLERS[found.sampler].settings:
+            update["eta"] = self.eta if eta is None else eta
+        return found.model_copy(update=update)
 
     def plan(self, settings: Sampling) -> tuple[SamplerStep, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""
@@ -395,6 +405,8 @@ class Pipeline:
             index["class_counts"] = list(self.class_counts)
         if self.guidance != 1:
             index["guidance"] = self.guidance
+        if self.eta:
+            index["eta"] = self.eta
         if self.student is not None:
             index["student"] = self.student.model_dump()
         if isinstance(codec, IdentityCodec) and codec.scale != 1:
@@ -434,6 +446,9 @@ def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
         raise InputError(
             f"{folder}: expected a network that takes the guidance for a student, and for no other model"
         )
+    noise = eta(checkpoint, index)
+    if student is not None and noise:
+        raise InputError(f"{folder}: expected eta 0 of a student, which draws without noise, found {noise:g}")
     return Pipeline(
         network,
         diffusion,
@@ -443,5 +458,6 @@ def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
         class_counts=class_counts(checkpoint, index, len(classes)),
         tokenizer=load_text_tokenizer(checkpoint, text_of(config)),
         guidance=guidance(checkpoint, index),
+        eta=noise,
         student=student,
     )

@@ -36,8 +36,8 @@ class Student(BaseModel):
         usual = Sampling()
         given = {name: getattr(settings, name) for name in (*fixed, "guidance_rescale")}
         plain = {name: getattr(usual, name) for name in given}
-        given |= {"steps": self.calls if settings.steps is None else settings.steps}
-        plain |= {"steps": self.calls}
+        given |= {"steps": self.calls if settings.steps is None else settings.steps, "eta": settings.eta or 0}
+        plain |= {"steps": self.calls, "eta": 0}
         for name, value in given.items():
             if value != plain[name]:
                 raise InputError(

@@ -34,6 +34,7 @@ GRIDS = (
 
 
 COLOUR_GUIDANCE = 4.0
+COLOUR_ETA = 1.0
 
 
 def resolved(options: TrainDenoiser, codec: Codec) -> TrainDenoiser:
@@ -63,6 +64,11 @@ def _is_grid(codec: Codec) -> bool:
     return len(codec.latent_shape) == 3 and not isinstance(codec, IdentityCodec)
 
 
+def _is_colour_grid(codec: Codec) -> bool:
+    """Whether latents are the grid of a VAE of colour images."""
+    return _is_grid(codec) and codec.image_shape[0] == 3
+
+
 def usual_guidance(options: TrainDenoiser, codec: Codec, *, classes: bool) -> float:
     """The guidance to keep with a model, which has learned ``classes`` and to do without them, or has not.
 
@@ -70,7 +76,18 @@ def usual_guidance(options: TrainDenoiser, codec: Codec, *, classes: bool) -> fl
     """
     if options.guidance is not None:
         return options.guidance
-    return COLOUR_GUIDANCE if classes and _is_grid(codec) and codec.image_shape[0] == 3 else 1.0
+    return COLOUR_GUIDANCE if classes and _is_colour_grid(codec) else 1.0
+
+
+def usual_eta(options: TrainDenoiser, codec: Codec, *, classes: bool) -> float:
+    """The noise of DDIM to keep with a model, which has learned ``classes`` and to do without them, or not.
+
+    Guided photos of clothes become sharper with it at 25 and more steps, and lose nothing at 10
+    (docs/quality.md).
+    """
+    if options.eta is not None:
+        return options.eta
+    return COLOUR_ETA if classes and _is_colour_grid(codec) else 0.0
 
 
 SEVERAL_SIZES = 64, 64  # what images of different sizes are brought to

@@ -33,7 +33,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 from latentdiff.train.batch import autocast, chunk_of, data_key, draw_levels
 from latentdiff.train.brightness import save_brightness
-from latentdiff.train.choices import resolved, usual_guidance
+from latentdiff.train.choices import resolved, usual_eta, usual_guidance
 from latentdiff.train.conditioning import conditioning_of
 from latentdiff.train.latents import latents_of
 from latentdiff.train.quick_evaluation import GridSamples, QuickEvaluation
@@ -92,6 +92,7 @@ class DenoiserTask:
         self._dropout = 0.0 if isinstance(network, ExternalModel) else options.label_dropout
         self.num_classes = config.num_classes
         self.guidance = self._guidance()
+        self.eta = usual_eta(options, codec, classes=bool(self.num_classes) and self._dropout > 0)
         self.size, self.batch = len(data.train), options.batch or config.batch
         self.default_steps = config.steps
         self.peak_lr = options.lr or config.peak_lr[options.preset]
@@ -196,6 +197,7 @@ class DenoiserTask:
             class_counts=_counts(self.data.train, len(names)),
             tokenizer=self.tokenizer,
             guidance=self.guidance,
+            eta=self.eta,
         )
 
     def save_samples(self, network: nn.Module, path: Path) -> GridSamples:

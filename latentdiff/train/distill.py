@@ -159,6 +159,7 @@ class StudentTask:
                 calls=self.options.calls, guidance_low=low, guidance_high=high, teacher=self.data.name
             ),
             guidance=min(max(self.teacher.guidance, low), high),
+            eta=0.0,
         )
 
     def save_samples(self, network: nn.Module, path: Path) -> None:

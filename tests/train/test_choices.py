@@ -15,6 +15,7 @@ from latentdiff.train.choices import (
     resolved,
     training_size,
     usual_augmentation,
+    usual_eta,
     usual_guidance,
 )
 from latentdiff.train.latents import ImageLatents, latents_of, normalized_for
@@ -113,6 +114,21 @@ def test_guidance_that_is_kept(
     source: Codec, classes: bool, options: dict[str, Any], expected: float
 ) -> None:
     assert usual_guidance(TrainDenoiser(**options), source, classes=classes) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "classes", "options", "expected"),
+    [
+        (codec(), True, {}, 1.0),
+        (codec(), False, {}, 0.0),
+        (codec((8,)), True, {}, 0.0),
+        (IdentityCodec((3, 16, 16)), True, {}, 0.0),
+        (codec(), True, {"eta": 0.5}, 0.5),
+        (codec(), True, {"eta": 0}, 0.0),
+    ],
+)
+def test_eta_that_is_kept(source: Codec, classes: bool, options: dict[str, Any], expected: float) -> None:
+    assert usual_eta(TrainDenoiser(**options), source, classes=classes) == expected
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ class PageRequest(Config):
         """The recipe by which `latentdiff sample --like` repeats the pictures."""
         prompts = (self.prompt,) if model.takes_text and self.prompt else ()
         label = None if model.takes_text or not model.pipeline.classes else self.label or None
-        settings = model.pipeline.with_defaults(self.settings(model))
+        eta = 0.0 if "made_by" in more else None  # edits add no noise on the way
+        settings = model.pipeline.with_defaults(self.settings(model), eta=eta)
         return recipe_of(
             model.checkpoint,
             n=self.n,
@@ -106,11 +107,16 @@ def parse_controls(label: Any, prompt: Any, *others: Any) -> PageRequest:
     return parse(PageRequest, dict(zip(PageRequest.model_fields, values, strict=True)))
 
 
-def controls_of(recipe: Recipe) -> PageRequest:
-    """The controls that repeat a recipe; InputError, one line, for what the page has no control for."""
+def controls_of(recipe: Recipe, *, eta: float | None = 0.0) -> PageRequest:
+    """The controls that repeat a recipe, with a model whose own noise of ddim is ``eta`` (None: not known).
+
+    InputError, one line, for what the page has no control for.
+    """
     settings = recipe.settings[0]
     controls = {"sampler", "steps", "guidance"}
-    others = settings.model_dump(exclude_defaults=True, exclude=controls)
+    usual = eta if recipe.made_by == "sample" else 0.0
+    same = usual is None or settings.eta in (None, usual)
+    others = settings.model_dump(exclude_defaults=True, exclude=controls | ({"eta"} if same else set()))
     beyond = [
         *(name.replace("_", " ") for name, value in others.items() if (name, value) != ("variance", "small")),
         *["several steps"] * (len(recipe.settings) > 1),

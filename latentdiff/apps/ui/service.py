@@ -134,7 +134,9 @@ class PageService:
         InputError for a file without settings, or with settings beyond the page's limits.
         """
         recipe = read_recipe(path)
-        return self.models.of_weights(recipe.weights), controls_of(recipe), recipe
+        name = self.models.of_weights(recipe.weights)
+        eta = None if name is None else self.models.load(name).pipeline.eta
+        return name, controls_of(recipe, eta=eta), recipe
 
     def _sampling(self, name: str, request: PageRequest) -> Job:
         model = self.models.load(name)

@@ -12,6 +12,7 @@ from latentdiff.files.untrusted import checked
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
 
 Side = Annotated[int, Strict(), Field(gt=0)]
+Eta = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
 Guidance = Annotated[float, Strict(), Field(ge=0, le=100, allow_inf_nan=False)]
 
 
@@ -79,6 +80,13 @@ def class_counts(checkpoint: Checkpoint, index: Mapping[str, Any], classes: int)
         what = f"class_counts as {classes} whole numbers of 0 or more, not all 0"
         raise InputError(f"{checkpoint.folder}/{INDEX}: expected {what}, found {counts!r:.80}")
     return tuple(counts)
+
+
+def eta(checkpoint: Checkpoint, index: Mapping[str, Any]) -> float:
+    """The noise of DDIM of a model's samples where none is given; 0 of a checkpoint that does not say."""
+    where, what = f"{checkpoint.folder}/{INDEX}", "eta as a number from 0 to 1"
+    found: float = checked(Eta, index.get("eta", 0.0), where, what)
+    return found
 
 
 def guidance(checkpoint: Checkpoint, index: Mapping[str, Any]) -> float:

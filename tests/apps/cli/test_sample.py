@@ -137,6 +137,32 @@ def test_a_model_has_a_guidance_of_its_own(work: Path, draw: Callable, cli: Call
     assert json.loads(again.out)["settings"][0]["guidance"] == 9
 
 
+def test_a_model_has_an_eta_of_its_own(work: Path, draw: Callable, cli: Callable) -> None:
+    """`sample` uses it with ddim where none is given; interpolations and edits do not."""
+    plain, noisy = draw(f"{DRAW} -n 3"), draw(f"{DRAW} -n 3 --eta 0.7")
+    other, way = draw(f"{DRAW} -n 3 --sampler dpm++"), draw(f"{DRAW} -n 3 --interpolate 9 --label ant")
+    replace(ld.load(work / "runs" / "denoiser"), eta=0.7).save(work / "runs" / "noisy")
+    own = DRAW.replace("runs/denoiser", "runs/noisy")
+    assert same(draw(f"{own} -n 3"), noisy) and not same(plain, noisy)
+    assert same(draw(f"{own} -n 3 --eta 0"), plain)
+    assert same(draw(f"{own} -n 3 --sampler dpm++"), other)
+    assert same(draw(f"{own} -n 3 --interpolate 9 --label ant"), way)
+    edits = []
+    for command, found in (
+        (f"{own} -n 3 --out shown.png", 0.7),
+        ("sample --like shown.png --run runs/noisy --out again.png", 0.7),
+        (f"{own} -n 3 --interpolate 9 --label ant --out way.png", 0.0),
+        ("edit --run runs/noisy --steps 4 --input shown.png --out edited.png", 0.0),
+        ("edit --run runs/denoiser --steps 4 --input shown.png --out plain.png", 0.0),
+    ):
+        result = cli(f"{command} --json", cwd=work)
+        assert result.code == 0, result.err
+        settings = json.loads(result.out)["settings"]
+        edits.append(settings if isinstance(settings, dict) else settings[0])
+        assert edits[-1]["eta"] == found, command
+    assert (work / "edited.png").read_bytes() == (work / "plain.png").read_bytes()
+
+
 def test_guidance_is_rescaled_if_asked_and_only_where_there_is_any(
     work: Path, draw: Callable, cli: Callable
 ) -> None:

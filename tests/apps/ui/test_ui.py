@@ -333,6 +333,10 @@ def test_settings_that_the_page_has_no_control_for_are_refused() -> None:
     assert (
         controls_of(recipe(settings=(Sampling(sampler="ddpm", steps=7, variance="small"),))).sampler == "ddpm"
     )
+    noisy = recipe(settings=(Sampling(steps=3, eta=0.5),))
+    assert controls_of(noisy, eta=0.5) == controls_of(noisy, eta=None) == PageRequest(steps=3, n=1)
+    with pytest.raises(InputError, match="eta"):
+        controls_of(recipe(settings=(Sampling(steps=3, eta=0.0),)), eta=0.5)
     for more, status in (
         ({"settings": (Sampling(steps=3, eta=0.5),)}, "eta"),
         ({"settings": (Sampling(steps=3), Sampling(steps=4))}, "several steps"),

@@ -544,6 +544,13 @@ CHECKPOINTS = [
         edited("denoiser", "model_index.json", classes=[]),
     ),
     Case(
+        "eta out of range",
+        SAMPLE,
+        ("model_index.json: expected eta as a number from 0 to 1",),
+        1,
+        edited("denoiser", "model_index.json", eta=1.5),
+    ),
+    Case(
         "guidance out of range",
         SAMPLE,
         ("model_index.json: expected guidance as a number from 0 to 100",),

@@ -200,7 +200,7 @@ def _report(done: EditResult, values: Values, *, as_json: bool) -> None:
         "n": n,
         "seed": values["seed"],
         "labels": names_of(model.pipeline, labels),
-        "settings": model.pipeline.with_defaults(model.settings, guidance=1.0).model_dump(),
+        "settings": model.pipeline.with_defaults(model.settings, guidance=1.0, eta=0.0).model_dump(),
         **done.facts,
         "wrote": written,
     }

@@ -55,7 +55,8 @@ def recipe(
     """The settings that repeat the pictures of the option ``values``, with the model's defaults filled in."""
     options = ("n", "seed", "class_balance", "interpolate", "batch", "columns")
     unguided = 1.0 if pipeline.tokenizer is not None and not prompts else None
-    resolved = [pipeline.with_defaults(each, guidance=unguided) for each in settings]
+    eta = None if values["interpolate"] is None else 0.0
+    resolved = [pipeline.with_defaults(each, guidance=unguided, eta=eta) for each in settings]
     given = {name: values[name] for name in options}
     label = None if values["label"] is None else joined(pipeline.classes, values["label"])
     given["dtype"] = dtype_name(pipeline.dtype)

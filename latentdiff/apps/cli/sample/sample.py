@@ -171,7 +171,8 @@ def command(*, as_json: bool, **values: Any) -> int:
             written.append(str(request.trajectory))
     if request.files is not None:
         written.append(str(request.files))
-    unguided = 1.0 if labels is None else None
+    unguided, eta = 1.0 if labels is None else None, None if interpolate is None else 0.0
+    resolved = [pipeline.with_defaults(each, guidance=unguided, eta=eta) for each in settings]
     answer = {
         "run": str(checkpoint.folder),
         "n": len(images),
@@ -179,7 +180,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "labels": names_of(pipeline, labels),
         "wrote": written,
         "interpolated_to": interpolate,
-        "settings": [pipeline.with_defaults(each, guidance=unguided).model_dump() for each in settings],
+        "settings": [each.model_dump() for each in resolved],
     }
     result(
         answer,
