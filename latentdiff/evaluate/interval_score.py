@@ -75,7 +75,7 @@ class Score(Scores):
     and for Frechet distances of too few images.
 
     ``resamples``: the number behind the interval (0: it has a closed form). ``features``, ``network``: the
-    network of a distance, where nothing else in the result names it.
+    network of a distance, where nothing else in the result names it. ``each`` [N]: of each pair of images.
     """
 
     value: float
@@ -85,6 +85,7 @@ class Score(Scores):
     resamples: int | None = None
     features: str | None = field(default=None, metadata=IF_KNOWN)
     network: str | None = field(default=None, metadata=IF_KNOWN)
+    each: Tensor | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, interval: Interval) -> Score:

@@ -122,12 +122,13 @@ class ImagePairs:
 
     def mean(self, values: Tensor) -> Score:
         """The mean of a measure of each pair, [N]."""
-        return mean_score(values, self.resampling)
+        return replace(mean_score(values, self.resampling), each=values)
 
     def psnr(self) -> Score:
         """The mean PSNR of the pairs that differ, in dB; infinite where none does."""
         decibels = psnr(self.a, self.b)
-        return self.mean(decibels if bool(self.same.all()) else decibels[~self.same])
+        found = self.mean(decibels if bool(self.same.all()) else decibels[~self.same])
+        return replace(found, each=decibels)
 
     def perceptual_distance(self) -> Score | None:
         """The mean perceptual distance, where there is a network for it."""

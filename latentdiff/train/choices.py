@@ -82,8 +82,7 @@ def usual_guidance(options: TrainDenoiser, codec: Codec, *, classes: bool) -> fl
 def usual_eta(options: TrainDenoiser, codec: Codec, *, classes: bool) -> float:
     """The noise of DDIM to keep with a model, which has learned ``classes`` and to do without them, or not.
 
-    Guided photos of clothes become sharper with it at 25 and more steps, and lose nothing at 10
-    (docs/quality.md).
+    Guided photos of clothes become sharper with it from 25 steps on (docs/quality.md).
     """
     if options.eta is not None:
         return options.eta

@@ -71,8 +71,8 @@ def _anagram(values: driver.Values, names: tuple[str, ...], weights: list[float]
         model,
         values,
         made,
-        rows=[
-            (f"{name}: {name_of(model.pipeline, label)}", images)
+        stages=[
+            (f"{name}\n{name_of(model.pipeline, label)}", images)
             for name, label, images in zip(names, labels, seen, strict=True)
         ],
         seen=seen,

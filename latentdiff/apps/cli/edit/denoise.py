@@ -24,6 +24,8 @@ from latentdiff.config.base import Config, setting
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from latentdiff.evaluate.images import PairScores
+
 HARM = " (farther from the original than the noisy image)"
 MOMENTS = ("moments", "show")  # options of which one is given
 
@@ -104,8 +106,10 @@ def _denoise(
     pipeline, T = inputs.pipeline, inputs.pipeline.schedule.T
     levels = levels or [round(T * share) for share in (0.25, 0.5, 0.75)]
     of_blur: dict[str, Any] = {"sigma": how.blur_sigma, "size": how.blur_kernel, "times": how.blur_times}
-    rows, found, lines = [("original", inputs.images)], [], []
+    original, found, lines = ("original", inputs.images), [], []
+    bands: list[list[driver.Stage]] = []
     results: dict[str, Tensor] = {}
+    compared: dict[str, PairScores] = {}
     for t, text in zip(levels, aligned(levels), strict=True):
         x = add_noise(pipeline, inputs.images, t, seed=inputs.seed)
         frames = moments if t == max(levels) else 0
@@ -116,14 +120,16 @@ def _denoise(
             "one step": one_step(pipeline, x, t, settings=inputs.settings, label=inputs.labels),
             "step by step": slow.images,
         }
-        rows += [(f"t = {t}: {name}", each) for name, each in images.items()]
-        rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in slow.frames[:-1]]
+        bands.append([(f"t = {t}\n{name}", each) for name, each in images.items()])
+        if frames:
+            way = [(f"on the way\nt = {frame.t}", frame.noisy) for frame in slow.frames[:-1]]
         results |= {
             variant(level=text, method=name.replace(" ", "-")): each
             for name, each in images.items()
             if name != "noisy"
         }
         scores = {name: inputs.scores(each) for name, each in images.items()}
+        compared |= {f"t = {t}\n{name}": each for name, each in scores.items()}
         worse = [name for name, each in scores.items() if each.rmse.value > scores["noisy"].rmse.value]
         harmful = [name.replace(" ", "_") for name in worse]
         found.append({"level": t, **scores_by_name(scores), "worse_than_noisy": harmful})
@@ -131,7 +137,9 @@ def _denoise(
             lines.append(f"t = {t}, {name}: {scores_text(each)}{HARM * (name in worse)}")
     return driver.EditResult(
         model=inputs,
-        rows=rows,
+        stages=[original, *bands[0]],
+        bands=[*bands[1:], way],
+        scores=compared,
         images=results,
         facts={"blur": blur, "levels": found},
         lines=lines,

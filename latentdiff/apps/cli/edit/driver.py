@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ from latentdiff.apps.cli.shared.options import (
     seed_option,
 )
 from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_option, running, settle
-from latentdiff.apps.cli.shared.pair_scores import scores_of
+from latentdiff.apps.cli.shared.pair_scores import notes_legend, score_notes, scores_of
 from latentdiff.apps.cli.shared.prompts import (
     in_turn,
     names_of,
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+Stage = tuple[str, "Tensor"]  # of an edit: its name, images [n, C, H, W]
 Values = dict[str, Any]  # of a command's options, by parameter
 EditFunction = Callable[[Values], "EditResult"]  # the work of a command
 OWN = ("own",)  # --label own: the label of each image
 FRAMES = 5  # moments of the sampling in a figure
-ACROSS = 10  # images side by side in a figure
 
 
 def model_options(function: F) -> F:
@@ -170,15 +170,19 @@ class EditInputs(EditModel):
 class EditResult:
     """The outcome of a command.
 
-    ``rows``: of the figure, (name, images [n, C, H, W]); ``images``: the results for --files, or several by
-    variant; ``facts``: the command's own keys of --json; ``title`` and ``lines``: of the text, by default the
-    input; ``labels``: the classes or prompts of the images, by default the inputs'; ``wrote``: further files.
+    ``stages``: the columns of the figure, (name, images [n, C, H, W]), the first of them at the left of every
+    band; ``bands``: further ones, below; ``scores``: of stages by their names; ``images``: the results for
+    --files, or several by variant; ``facts``: the command's own keys of --json; ``title`` and ``lines``: of
+    the text, by default the input; ``labels``: the classes or prompts of the images, by default the inputs';
+    ``wrote``: further files.
     """
 
     model: EditModel
-    rows: Sequence[tuple[str, Tensor]]
+    stages: Sequence[Stage]
     images: Tensor | Mapping[str, Tensor]
     facts: dict[str, Any]
+    bands: Sequence[Sequence[Stage]] = ()
+    scores: Mapping[str, PairScores] = field(default_factory=dict)
     title: str = ""
     lines: Sequence[str] = ()
     labels: Sequence[int | str] | None = None
@@ -193,7 +197,14 @@ def _report(done: EditResult, values: Values, *, as_json: bool) -> None:
     if isinstance(model, EditInputs):
         n, labels, source = len(model.images), labels or model.labels, {"input": model.source}
         title = title or f"{counted(n, 'image')} from {model.source}"
-    written = [*save_rows(done.rows, values, done.images), *done.wrote]
+    names = names_of(model.pipeline, labels) or []
+    written = save_stages(
+        [done.stages, *done.bands],
+        values,
+        done.images,
+        scores=done.scores,
+        names=names if len(names) == len(done.stages[0][1]) else (),
+    )
     answer = {
         "run": str(model.checkpoint.folder),
         **source,
@@ -202,9 +213,9 @@ def _report(done: EditResult, values: Values, *, as_json: bool) -> None:
         "labels": names_of(model.pipeline, labels),
         "settings": model.pipeline.with_defaults(model.settings, guidance=1.0, eta=0.0).model_dump(),
         **done.facts,
-        "wrote": written,
+        "wrote": [*written, *done.wrote],
     }
-    lines = [f"{title}: {', '.join(written)}", *(f"  {line}" for line in done.lines)]
+    lines = [f"{title}: {', '.join(answer['wrote'])}", *(f"  {line}" for line in done.lines)]
     result(answer, as_json=as_json, text="\n".join(lines))
 
 
@@ -291,24 +302,33 @@ def check_sampler(how: Restoration, values: Values) -> None:
         raise click.UsageError(f"--{unused}: {how.solver} makes steps of its own; leave it out")
 
 
-def estimates(frames: Iterable[Frame]) -> list[tuple[str, Tensor]]:
-    """Rows of the estimates of x_0 at the recorded levels."""
-    return [(f"estimate, t = {frame.t}", frame.estimate) for frame in frames]
+def estimates(frames: Iterable[Frame]) -> list[Stage]:
+    """The estimates of x_0 at the recorded levels."""
+    return [(f"estimate\nt = {frame.t}", frame.estimate) for frame in frames]
 
 
-def save_rows(
-    rows: Sequence[tuple[str, Tensor]], values: Values, results: Tensor | Mapping[str, Tensor]
+def save_stages(
+    bands: Sequence[Sequence[Stage]],
+    values: Values,
+    results: Tensor | Mapping[str, Tensor],
+    *,
+    scores: Mapping[str, PairScores],
+    names: Sequence[str] = (),
 ) -> list[str]:
-    """The figure with the first images of each row side by side, and the results as files; what was written.
+    """The figure with a row for each image, and the results as files; what was written.
 
-    ``results``: images [n, C, H, W], or several of each image by variant.
+    ``bands``, ``scores``: as of an :class:`EditResult`; ``results``: images [n, C, H, W], or several of each
+    image by variant; ``names``: of the rows.
     """
     from latentdiff.viz.figures import save_figure
     from latentdiff.viz.image_folder import save_images
-    from latentdiff.viz.rows import draw_rows, folded
+    from latentdiff.viz.table import Column, draw_table
 
-    named = [(name if "\n" in name else folded(name), images[:ACROSS]) for name, images in rows]
-    save_figure(draw_rows(named), values["out"])
+    columns = [
+        [Column(name, x, score_notes(scores[name]) if name in scores else ()) for name, x in band]
+        for band in bands
+    ]
+    save_figure(draw_table(columns, names=names, note=notes_legend(scores.values())), values["out"])
     written = [str(values["out"])]
     if values["files"] is not None:
         by_variant = results if isinstance(results, Mapping) else {"": results}

@@ -65,14 +65,14 @@ def _hybrid(values: driver.Values, sigmas: list[float], weights: list[float] | N
     # a class is recognised in its band and all lower ones
     low = [torch.stack(found[: k + 1]).sum(0).clamp(-1, 1) for k in range(len(bands))]
     parts = [
-        (f"{band.name}, drawn as {name_of(pipeline, label)}", part.clamp(-1, 1))
+        (f"{band.name}\ndrawn as {name_of(pipeline, label)}", part.clamp(-1, 1))
         for label, band, part in zip(labels, bands, found, strict=True)
     ]
     return illusions.illusion_result(
         model,
         values,
         made,
-        rows=[("hybrid", made.images), *parts],
+        stages=[("hybrid", made.images), *parts],
         seen=None if values["colour"] else low,
         labels=labels,
         facts={

@@ -119,7 +119,7 @@ def illusion_result(
     values: driver.Values,
     made: SampleResult,
     *,
-    rows: list[tuple[str, Tensor]],
+    stages: list[driver.Stage],
     seen: Sequence[Tensor] | None,
     labels: list[int | str],
     facts: dict[str, Any],
@@ -141,7 +141,7 @@ def illusion_result(
         lines += [hint] if read["all"] < FEW else []
     return driver.EditResult(
         model=model,
-        rows=[*driver.estimates(made.frames[:-1]), *rows],
+        stages=[*stages, *driver.estimates(made.frames[:-1])],
         images=made.images,
         labels=labels,
         facts={"refine": values["resample_steps"], **facts, "read": read},

@@ -15,7 +15,7 @@ from latentdiff.config.restoration import Inpainting, MaskOptions
 class Fillings(Config):
     """The number of results."""
 
-    samples: int = setting(3, "different fillings of each image, one row each", was="draws", ge=1, le=20)
+    samples: int = setting(3, "different fillings of each image, one column each", was="draws", ge=1, le=20)
 
 
 @driver.edit_command(
@@ -48,7 +48,7 @@ def _inpaint(values: driver.Values, how: Inpainting, count: int) -> driver.EditR
     mask = mask_of(values, inputs.pipeline.codec.image_shape)
     operator = make_operator("mask", inputs.pipeline.codec.image_shape, mask=mask)
     y = operator(inputs.images)
-    rows, scores, results = [("original", inputs.images), ("known", y)], [], {}
+    stages, scores, results = [("original", inputs.images), ("known", y)], {"known": inputs.scores(y)}, {}
     for k, text in enumerate(aligned(range(1, count + 1))):
         made = inputs.run(
             f"{how.solver} {k + 1} of {count}",
@@ -60,23 +60,25 @@ def _inpaint(values: driver.Values, how: Inpainting, count: int) -> driver.EditR
             frames=0 if k else driver.FRAMES,
             seed=inputs.seed + k * len(y),
         )
-        rows += [*driver.estimates(made.frames[1:-1]), (f"filled in, {k + 1}", made.images)]
+        name = f"filled in, {k + 1}"
+        stages += [*driver.estimates(made.frames[1:-1]), (name, made.images)]
         results[variant(draw=text)] = made.images
-        scores.append(inputs.scores(made.images))
-    before = inputs.scores(y)
+        scores[name] = inputs.scores(made.images)
+    draws = {name: each for name, each in scores.items() if name != "known"}
     return driver.EditResult(
         model=inputs,
-        rows=rows,
+        stages=stages,
+        scores=scores,
         images=results,
         facts={
             "missing": float((mask == 0).float().mean()),
             "restoration": how.model_dump(),
-            "masked": scores_dict(before),
-            "draws": [scores_dict(score) for score in scores],
+            "masked": scores_dict(scores["known"]),
+            "draws": [scores_dict(score) for score in draws.values()],
         },
         title=how.solver,
         lines=[
-            f"as masked: {scores_text(before)}",
-            *(f"filled in, {k + 1}: {scores_text(score)}" for k, score in enumerate(scores)),
+            f"as masked: {scores_text(scores['known'])}",
+            *(f"{name}: {scores_text(score)}" for name, score in draws.items()),
         ],
     )

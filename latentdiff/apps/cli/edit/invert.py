@@ -76,13 +76,15 @@ def _invert(values: driver.Values) -> driver.EditResult:
     scores = inputs.scores(made.images)
     error = float(relative_error(made.images, pipeline.reconstruct(images)).mean())
     shown = noise.cpu() if noise.ndim == 4 and noise.shape[1] in (1, 3) else None
-    rows = [("input", images), *([("noise", shown.clamp(-3, 3) / 3)] if shown is not None else [])]
-    rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in made.frames[1:-1]]
-    rows.append(("drawn again" if values["to"] is None else f"as {values['to']}", made.images))
+    stages = [("input", images), *([("noise", shown.clamp(-3, 3) / 3)] if shown is not None else [])]
+    stages += [(f"on the way\nt = {frame.t}", frame.noisy) for frame in made.frames[1:-1]]
+    last = "drawn again" if values["to"] is None else f"as {values['to']}"
+    stages.append((last, made.images))
     pixels = isinstance(pipeline.codec, IdentityCodec)
     return driver.EditResult(
         model=inputs,
-        rows=rows,
+        stages=stages,
+        scores={last: scores},
         images=made.images,
         facts={
             "start_level": level,

@@ -78,8 +78,8 @@ class TextSampling(Sampling):
     "edits",
     multiple=True,
     help=(
-        "The edited prompt: words exchanged or added; several make one row each (default: the prompt itself,"
-        " for --word-weight)."
+        "The edited prompt: words exchanged or added; several make one column each (default: the prompt"
+        " itself, for --word-weight)."
     ),
 )
 @option(
@@ -128,7 +128,6 @@ def _p2p(values: driver.Values, how: KeptAttention, factors: dict[str, float]) -
     from latentdiff.edit import Edit, prompt_to_prompt
     from latentdiff.pipeline.capabilities import Need
     from latentdiff.viz.image_folder import aligned, variant
-    from latentdiff.viz.rows import folded
 
     prompt = values["prompt"]
     texts = values["edits"] or (prompt,)
@@ -152,9 +151,9 @@ def _p2p(values: driver.Values, how: KeptAttention, factors: dict[str, float]) -
             seed=model.seed,
             progress=bar.update,
         )
-    rows = [] if images is None else [("input", images)]
-    rows.append((folded(prompt), made.source))
-    rows += [(folded(text), edited) for text, edited in zip(texts, made.edits, strict=True)]
+    stages = [] if images is None else [("input", images)]
+    stages.append((prompt, made.source))
+    stages += zip(texts, made.edits, strict=True)
     n, numbers = len(made.source), aligned(range(1, len(texts) + 1))
     results = {
         variant(edit=k + _slug(text)): edited
@@ -167,7 +166,7 @@ def _p2p(values: driver.Values, how: KeptAttention, factors: dict[str, float]) -
     scores = [scores_of(edited, made.source, model.pipeline.classes).as_dict() for edited in made.edits]
     return driver.EditResult(
         model=model,
-        rows=rows,
+        stages=stages,
         images=results,
         labels=[prompt] * n,
         facts={
@@ -202,18 +201,18 @@ def _factors(texts: tuple[str, ...]) -> dict[str, float]:
 
 
 def _save_maps(pipeline: Pipeline, prompt: str, images: Tensor, maps: Tensor, path: Path) -> None:
-    """One row for each word: bright where the pictures attend to it."""
+    """A column for each word: bright where the pictures attend to it."""
     from torch.nn import functional as F
 
     from latentdiff.viz.figures import save_figure
-    from latentdiff.viz.rows import draw_rows
+    from latentdiff.viz.table import Column, draw_table
 
     assert pipeline.tokenizer is not None
-    rows = [("picture", images[: driver.ACROSS])]
+    stages = [("picture", images)]
     for word, places in pipeline.tokenizer.places(prompt):
         if places:
-            seen = maps[: driver.ACROSS, list(places)].sum(1, keepdim=True)
+            seen = maps[:, list(places)].sum(1, keepdim=True)
             bright = 2 * seen / seen.amax((2, 3), keepdim=True).clamp_min(1e-12) - 1
             large = F.interpolate(bright, size=images.shape[2:], mode="bilinear", align_corners=False)
-            rows.append((word, large.expand_as(images[: driver.ACROSS])))
-    save_figure(draw_rows(rows), path)
+            stages.append((word, large.expand_as(images)))
+    save_figure(draw_table([[Column(name, each) for name, each in stages]]), path)

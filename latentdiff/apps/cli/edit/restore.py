@@ -62,12 +62,13 @@ def _restore(values: driver.Values, how: Restoration) -> driver.EditResult:
     scores = {} if degraded else {name: inputs.scores(images) for name, images in results.items()}
     return driver.EditResult(
         model=inputs,
-        rows=[
+        stages=[
             *([] if degraded else [("original", inputs.images)]),
             ("degraded", seen),
             *driver.estimates(made.frames[1:-1]),
             ("restored", made.images),
         ],
+        scores=scores,
         images=made.images,
         facts={
             "operator": operator.name,

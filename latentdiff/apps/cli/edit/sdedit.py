@@ -57,8 +57,8 @@ def command(values: driver.Values) -> driver.EditFunction:
     """Edit images by noising and denoising them (SDEdit).
 
     The more noise, the further an image may move from the original towards the model's training data; --label
-    moves it towards a class. Several strengths, levels or start indices become rows of one figure, from the
-    same noise.
+    moves it towards a class. Several strengths, levels or start indices become columns of one figure, from
+    the same noise.
     """
     return partial(_edit, starts=_starts(values))
 
@@ -66,6 +66,7 @@ def command(values: driver.Values) -> driver.EditFunction:
 def _edit(values: driver.Values, starts: list[tuple[str, float]]) -> driver.EditResult:
     from latentdiff.edit import level_at, level_of, sdedit
     from latentdiff.viz.image_folder import aligned, variant
+    from latentdiff.viz.table import ACROSS
 
     inputs = driver.load_inputs(values)
     level: dict[str, Callable[[float], int]] = {
@@ -73,20 +74,22 @@ def _edit(values: driver.Values, starts: list[tuple[str, float]]) -> driver.Edit
         "level": int,
         "start index": lambda value: level_at(inputs.pipeline, inputs.settings, int(value)),
     }
-    rows, way, edits, lines, results = [("input", inputs.images)], [], [], [], {}
+    stages, way, edits, lines, results = [("input", inputs.images)], [], [], [], {}
+    scores, moments = {}, max(0, min(driver.FRAMES, ACROSS - len(starts)))  # in one band of the figure
     for (name, value), text in zip(starts, aligned([value for _, value in starts]), strict=True):
         t, title, key = level[name](value), f"{name} {value:g}", name.replace(" ", "_")
-        frames = driver.FRAMES if (name, value) == starts[-1] else 0
+        frames = moments if (name, value) == starts[-1] else 0
         made = inputs.run(title, sdedit, inputs.images, t, exact=values["exact_steps"], frames=frames)
-        way += [(f"{title}: t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
-        rows.append((title, made.images))
+        way += [(f"{title}\nt = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
+        stages.append((title, made.images))
         results[variant(**{key: text})] = made.images
-        found = inputs.scores(made.images)
+        found = scores[title] = inputs.scores(made.images)
         edits.append({key: value, "level": t, **scores_dict(found)})
         lines.append(f"{title} (t = {t}), against the input: {scores_text(found)}")
     return driver.EditResult(
         model=inputs,
-        rows=[*rows, *way],
+        stages=[*stages, *way],
+        scores=scores,
         images=results,
         facts={"edits": edits},
         lines=lines,

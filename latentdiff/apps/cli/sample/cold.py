@@ -10,7 +10,7 @@ from latentdiff.apps.cli.edit.driver import model_options, output_options
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options, read_input
 from latentdiff.apps.cli.shared.options import Finite, cli_command, given
-from latentdiff.apps.cli.shared.pair_scores import scores_dict, scores_of, scores_text
+from latentdiff.apps.cli.shared.pair_scores import scores_by_name, scores_of, scores_text
 from latentdiff.config.data import FITTING, LABELLING
 
 if TYPE_CHECKING:
@@ -119,20 +119,17 @@ def command(*, as_json: bool, **values: Any) -> int:
         with SamplingBar("restoring") as bar:
             drawn = model.restore(degraded, t, recorder=Recorder(frames=8, progress=bar.update), **how)
         direct = model.one_step(degraded, t)
-        rows = [("original", x0), (f"degraded, t = {t}", degraded.cpu()), ("one step", direct)]
-        rows += [(f"t = {frame.t}", frame.noisy) for frame in drawn.frames[1:-1]] + [
-            ("step by step", drawn.images)
-        ]
-        both = {
-            name: scores_of(x, x0, ()) for name, x in (("one_step", direct), ("step_by_step", drawn.images))
-        }
+        ends = [("one step", direct), ("step by step", drawn.images)]
+        stages = [("original", x0), (f"degraded\nt = {t}", degraded.cpu()), *ends]
+        stages += [(f"t = {frame.t}", frame.noisy) for frame in drawn.frames[1:-1]]
+        scores = {name: scores_of(x, x0, ()) for name, x in ends}
         results = {variant(method="one-step"): direct, variant(method="step-by-step"): drawn.images}
         answer |= {
             "level": t,
             "input": found.name,
-            **{name: scores_dict(score) for name, score in both.items()},
+            **scores_by_name(scores),
         }
-        text = "\n".join(f"  {name.replace('_', ' ')}: {scores_text(score)}" for name, score in both.items())
+        text = "\n".join(f"  {name}: {scores_text(score)}" for name, score in scores.items())
     else:
         with SamplingBar("generating") as bar:
             drawn = model.sample(
@@ -143,10 +140,12 @@ def command(*, as_json: bool, **values: Any) -> int:
                 recorder=Recorder(frames=8, progress=bar.update),
                 **how,
             )
-        rows = [(f"t = {frame.t}", frame.noisy) for frame in drawn.frames[:-1]] + [("result", drawn.images)]
+        stages = [("result", drawn.images)]
+        stages += [(f"t = {frame.t}", frame.noisy) for frame in drawn.frames[:-1]]
+        scores = {}
         answer |= {"seed": values["seed"], "noise": values["noise"], "start": values["start"]}
         text = f"  {counted(len(drawn.images), 'image')} from seed {values['seed']}"
-    written = driver.save_rows(rows, values, results or drawn.images)
+    written = driver.save_stages([stages], values, results or drawn.images, scores=scores)
     answer |= {"n": len(drawn.images), "wrote": written}
     result(answer, as_json=as_json, text=f"{', '.join(written)}\n{text}")
     return 0

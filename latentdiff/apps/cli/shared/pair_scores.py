@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from latentdiff.errors import InputError
@@ -41,6 +41,29 @@ def scores_dict(scores: PairScores) -> dict[str, Any]:
         if isinstance(part, dict):
             found[name] = {key: each for key, each in part.items() if key == "value" or each is not None}
     return found
+
+
+def score_notes(scores: PairScores) -> list[str]:
+    """The scores of each pair in two lines: PSNR and SSIM, and the perceptual distance where there is one."""
+    from latentdiff.evaluate.metric_table import PAIR_METRICS
+
+    each = {metric.name: scores.scores.get(metric.name) for metric in PAIR_METRICS}
+    values = {name: score.each.tolist() for name, score in each.items() if score and score.each is not None}
+    found = [f"{a:.1f} dB, {b:.2f}" for a, b in zip(values["psnr"], values["ssim"], strict=True)]
+    distances = values.get("perceptual", [])
+    return [f"{text}\n{d:.3f}" for text, d in zip(found, distances, strict=True)] if distances else found
+
+
+def notes_legend(scores: Iterable[PairScores]) -> str:
+    """What :func:`score_notes` says, in a line; "" without scores."""
+    from latentdiff.metrics.names import perceptual_name
+
+    networks = [None if each.scores["perceptual"] is None else each.perceptual.network for each in scores]
+    if not networks:
+        return ""
+    name = next(filter(None, networks), None)
+    below = "" if name is None else f"; below: {perceptual_name(name)}"
+    return f"under a picture: PSNR, SSIM{below}"
 
 
 def scores_text(scores: PairScores) -> str:
