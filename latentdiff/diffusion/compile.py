@@ -32,11 +32,11 @@ def compiled_network(network: Network) -> Network:
     _check_compiler()
     compiled: Network = torch.compile(network, fullgraph=True, dynamic=False)
 
-    def call(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+    def call(x: Tensor, t: Tensor, labels: Tensor | None, **more: Tensor) -> Tensor:
         try:
-            return compiled(x, t, labels)
+            return compiled(x, t, labels, **more)
         except FailOnRecompileLimitHit:
-            return network(x, t, labels)
+            return network(x, t, labels, **more)
 
     return call
 

@@ -37,6 +37,7 @@ def first_level(
     plausible there, and where it is at no level with more signal than noise. InputError for images of another
     shape.
     """
+    pipeline.check_levels()
     chosen = settings or Sampling()
     few = images[:PROBED]
     labels = pipeline.conditioner.resolve(label, len(images))
@@ -77,6 +78,7 @@ def invert(
     the better choice. Song et al. 2021, section 4.3. InputError for images of another shape, and for a start
     outside 0..T-1.
     """
+    pipeline.check_levels()
     if not 0 <= start < pipeline.schedule.T:
         raise InputError(f"`start` must lie in 0..{pipeline.schedule.T - 1}, got {start}")
     chosen = settings or Sampling()

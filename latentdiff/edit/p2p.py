@@ -77,6 +77,7 @@ def prompt_to_prompt(
     reconstruction of the codec. InputError for models without cross-attention to texts, unknown words, and
     samplers that draw noise on the way of an image.
     """
+    pipeline.check_levels()
     n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
     plan = _EditPlan.of(pipeline, source, edits)
     group = 1 + len(edits)

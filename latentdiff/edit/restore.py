@@ -118,6 +118,7 @@ def _check(
     mask: Tensor | None,
 ) -> None:
     """InputError for arguments of :func:`restore` that do not fit one another."""
+    pipeline.check_levels()
     if unused := how.unused(settings):
         raise InputError(
             f"`solver` {how.solver}: replaces the sampler's steps, expected ddim without eta, got {unused}"

@@ -32,8 +32,9 @@ def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
 
 def check_level(pipeline: Pipeline, t: int) -> None:
     """InputError unless a level lies in 0..T, and is low enough that the network's output determines x_0 (see
-    :func:`latentdiff.diffusion.samplers.max_level`).
+    :func:`latentdiff.diffusion.samplers.max_level`), and for a student.
     """
+    pipeline.check_levels()
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"`t` must lie in 0..{pipeline.schedule.T}, got {t}")
     top, prediction = max_level(pipeline.diffusion, pipeline.schedule), pipeline.diffusion.prediction

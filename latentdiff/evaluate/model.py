@@ -72,8 +72,10 @@ def parts_of(model: Pipeline | Autoencoder) -> tuple[str, ...]:
     """The parts of a model that can be measured."""
     if isinstance(model, Autoencoder):
         return PARTS[:1]
-    parts = PARTS if is_scene_model(model) else PARTS[:-1]
-    return parts if isinstance(model.codec, VAECodec) else parts[1:]
+    parts = [*PARTS] if is_scene_model(model) else [*PARTS[:-1]]
+    lacking = set() if isinstance(model.codec, VAECodec) else {"vae"}
+    lacking |= set() if model.student is None else {"denoiser", "reconstruction"}  # it knows few noise levels
+    return tuple(part for part in parts if part not in lacking)
 
 
 def evaluate_model(

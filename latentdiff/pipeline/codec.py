@@ -128,7 +128,7 @@ class VAECodec:
             for codec in (self, other)
         )
         return mine.keys() == theirs.keys() and all(
-            torch.equal(value, theirs[name]) for name, value in mine.items()
+            torch.equal(value.cpu(), theirs[name].cpu()) for name, value in mine.items()
         )
 
     def encode(self, images: Tensor, *, noise: Tensor | None = None) -> Tensor:

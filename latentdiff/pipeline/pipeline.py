@@ -342,9 +342,21 @@ class Pipeline:
 
     def plan(self, settings: Sampling) -> tuple[SamplerStep, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""
+        if self.student is None:
+            return make_sampler(settings, self.diffusion, self.schedule)
+        settings = self.student.settled(settings)
+        step, levels = make_sampler(settings, self.diffusion, self.schedule)
+        if self.student.start is not None:
+            levels = self.schedule.levels(self.student.calls, settings.spacing, top=self.student.start)
+        return step, levels
+
+    def check_levels(self) -> None:
+        """InputError for a student, which has learned too few noise levels to edit images."""
         if self.student is not None:
-            settings = self.student.settled(settings)
-        return make_sampler(settings, self.diffusion, self.schedule)
+            raise InputError(
+                f"this model is a student that draws in {self.student.calls} calls and knows no other noise"
+                " levels, expected its teacher"
+            )
 
     def class_labels(self, n: int, balance: ClassBalance = "equal") -> Tensor | None:
         """Labels int64 [n] on the CPU: all classes in turn, or as often as in the training data; None if
@@ -449,6 +461,14 @@ def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
     noise = eta(checkpoint, index)
     if student is not None and noise:
         raise InputError(f"{folder}: expected eta 0 of a student, which draws without noise, found {noise:g}")
+    if (
+        student is not None
+        and not student.calls <= (student.start or diffusion.schedule.T) <= diffusion.schedule.T
+    ):
+        raise InputError(
+            f"{folder}: expected a student that starts at a level from {student.calls} to"
+            f" {diffusion.schedule.T}, found {student.start or diffusion.schedule.T}"
+        )
     return Pipeline(
         network,
         diffusion,

@@ -19,13 +19,15 @@ Scale = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Student(BaseModel):
-    """``calls`` of the network make an image, by deterministic DDIM over as many steps; ``guidance_low`` and
-    ``guidance_high``: the scales that it has learned (1 and 1: none); ``teacher``: the name of its teacher.
+    """``calls`` of the network make an image, by deterministic DDIM over as many steps from the level
+    ``start`` (None: the highest); ``guidance_low`` and ``guidance_high``: the scales that it has learned (1
+    and 1: none); ``teacher``: the name of its teacher.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     calls: int = Field(ge=1, le=1000)
+    start: int | None = Field(default=None, ge=1)
     guidance_low: Scale = 1.0
     guidance_high: Scale = 1.0
     teacher: str = Field(default="", max_length=1000)

@@ -19,7 +19,7 @@ from latentdiff.config.training import TrainStudent
 from latentdiff.diffusion.denoiser import timestep
 from latentdiff.diffusion.prediction import to_x0
 from latentdiff.errors import InputError
-from latentdiff.nn import ExternalModel, build
+from latentdiff.nn import ExternalModel, TextEncoder, build
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
 from latentdiff.pipeline.components import config_of, denoiser_config
@@ -78,6 +78,8 @@ class StudentTask:
         self, options: TrainStudent, data: TrajectoryData, network: nn.Module, device: torch.device
     ) -> None:
         self.options, self.network, self.device, self.data = options, network, device, data
+        if isinstance(text := getattr(network, "text", None), TextEncoder):
+            text.requires_grad_(False)  # texts are encoded by the teacher
         self.teacher = data.teacher
         self.size, self.batch = len(data.train), options.batch or denoiser_config(network).batch
         self.peak_lr = options.lr or 1e-3
@@ -156,7 +158,11 @@ class StudentTask:
             network=network,
             diffusion=self.process,
             student=Student(
-                calls=self.options.calls, guidance_low=low, guidance_high=high, teacher=self.data.name
+                calls=self.options.calls,
+                start=self.data.train.levels[0],
+                guidance_low=low,
+                guidance_high=high,
+                teacher=self.data.name,
             ),
             guidance=min(max(self.teacher.guidance, low), high),
             eta=0.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import ReadReport
+from latentdiff.data.order import integers
 from latentdiff.data.types import TrainData
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import sample, start
@@ -20,7 +21,7 @@ from latentdiff.errors import InputError
 from latentdiff.pipeline.batching import batch_that_fits, map_images
 from latentdiff.pipeline.pipeline import Pipeline
 
-DROPPED = 0.1  # share of trajectories without a condition, where the teacher is conditional
+DROPPED = 10  # one trajectory of so many has no condition, where the teacher is conditional
 GUIDANCES = 16  # scales that trajectories have, evenly from the lowest to the highest
 
 
@@ -70,6 +71,7 @@ class TrajectoryData(TrainData):
     name: str
     train: Trajectories
     val: Trajectories
+    prompts: tuple[str, ...] = ()
     classes: None = None  # the labels have the null class, too
     report: ReadReport = field(default_factory=ReadReport)
 
@@ -79,8 +81,14 @@ class TrajectoryData(TrainData):
         return self.teacher.codec.image_shape
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the training trajectories."""
-        return hashlib.sha256(self.train.states.contiguous().numpy().data).hexdigest()
+        """SHA-256 (hex) of all that the training trajectories follow from: the teacher, their noise, levels,
+        conditions and guidance. Their own last digits depend on the threads and the batch.
+        """
+        made, found = self.train, hashlib.sha256(repr((self.train.levels, self.prompts)).encode())
+        labels = () if made.labels is None else (made.labels,)
+        for tensor in (made.states[:, 0], made.scales, *labels, *self.teacher.network.state_dict().values()):
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
 
 def student_levels(teacher: Pipeline, calls: int, steps: int) -> tuple[list[int], list[int]]:
@@ -110,20 +118,16 @@ def draw_trajectories(
 ) -> Trajectories:
     """``n`` trajectories of deterministic DDIM with ``steps``, kept at the levels of ``calls``.
 
-    Trajectory k has the noise of seed + k, the next class (or one of ``prompts``), for a tenth of them none,
-    and a guidance evenly spread over ``scales``. InputError as of :func:`student_levels`.
+    Trajectory k has the noise of seed + k and the next class (or one of ``prompts``). A tenth of them, drawn
+    at random, has none; guidances are drawn from ``scales``. InputError as of :func:`student_levels`.
     """
     levels, fine = student_levels(teacher, calls, steps)
     key, shape = teacher.key(seed, n), teacher.codec.latent_shape
     step = teacher.plan(Sampling(steps=steps))[0]
-    conditioning, null = _conditioning(teacher, n, prompts)
-    each = torch.arange(n)
+    conditioning, null = _conditioning(teacher, n, prompts, seed)
     low, high = scales
-    guidance = (
-        torch.ones(n)
-        if conditioning is None
-        else low + (high - low) * (each // _kinds(teacher, prompts) % GUIDANCES) / (GUIDANCES - 1)
-    )
+    drawn = integers("student_guidance", torch.arange(n), seed=seed, choices=GUIDANCES)
+    guidance = torch.ones(n) if conditioning is None else low + (high - low) * drawn / (GUIDANCES - 1)
 
     def make(rows: slice, recorder: Recorder) -> SampleResult:
         x = start(key[rows], shape)
@@ -135,8 +139,9 @@ def draw_trajectories(
         def denoise(x: Tensor, t: int) -> Estimate:
             if known is None or bool((w == 1).all()):
                 return conditional(x, t)
-            x0 = torch.lerp(plain(x, t).x0(), conditional(x, t).x0(), w)
-            return Estimate.from_x0(x, t, x0=x0)
+            without, known_x0 = (replace(each(x, t), clip=None).x0() for each in (plain, conditional))
+            mixed = Estimate.from_x0(x, t, x0=torch.lerp(without, known_x0, w))
+            return replace(mixed, clip=teacher.diffusion.clip)
 
         kept = [x]
         for k, state in enumerate(sample(denoise, x, fine, step, key[rows])):
@@ -152,15 +157,11 @@ def draw_trajectories(
     return Trajectories(tuple(levels), made.images, conditioning, guidance)
 
 
-def _kinds(teacher: Pipeline, prompts: Sequence[str]) -> int:
-    """Conditions that follow one another before the guidance changes."""
-    return max(1, len(teacher.classes) or len(prompts))
-
-
-def _conditioning(teacher: Pipeline, n: int, prompts: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
+def _conditioning(
+    teacher: Pipeline, n: int, prompts: Sequence[str], seed: int
+) -> tuple[Tensor | None, Tensor | None]:
     """The conditioning of n trajectories, a tenth of it null, and that which is all null; on the CPU."""
-    kinds, every = _kinds(teacher, prompts), round(1 / DROPPED)
-    dropped = torch.arange(n) // kinds % every == every - 1  # whole rounds, so that no class lacks more
+    dropped = integers("drop_label", torch.arange(n), seed=seed, choices=DROPPED) == 0
     null = teacher.conditioner.null()
     if isinstance(null, Tensor):
         many = ["" if off else prompts[k % len(prompts)] for k, off in enumerate(dropped.tolist())]

@@ -281,7 +281,7 @@ def test_both_trainings_in_one_command_go_on_by_name(
     assert saved["vae"]["train-vae"]["latent"] == "4"
     assert {options["seed"], saved["vae"]["train-vae"]["seed"]} == {3}
     again = cli(command, cwd=work)
-    assert again.code == 0 and again.err.count("is finished already") == 2
+    assert again.code == 0 and again.err.count("is finished already") == 1
     assert cli("sample --run runs/mine-denoiser -n 2 --steps 2", cwd=work).code == 0
 
 
@@ -345,6 +345,17 @@ def test_a_training_that_is_stopped_stops_both(
     result = cli("train --data tiny.npz --name mine", cwd=work)
     assert result.code == 130 and called == ["train-vae"]
     assert "the same command with --name mine goes on from here" in result.err
+
+
+def test_a_larger_budget_continues_the_denoiser_on_its_vae(work: Path, cli: Callable) -> None:
+    """A VAE that is trained further would be another one."""
+    for steps in (2, 4):
+        text = f"train-vae: {{latent: 2x4x4, steps: {steps}}}\ntrain-denoiser: {{steps: {steps}, batch: 8}}"
+        (work / "both.yaml").write_text(text)
+        done = cli("train --data tiny.npz --config both.yaml --name mine", cwd=work)
+        assert done.code == 0, done.err
+    newest = {kind: locate(work / "runs" / f"mine-{kind}").folder.name for kind in ("vae", "denoiser")}
+    assert newest == {"vae": "checkpoint-00000002", "denoiser": "checkpoint-00000004"}
 
 
 def test_a_dry_run_of_both_trainings_describes_both_and_writes_nothing(

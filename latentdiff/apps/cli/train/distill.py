@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GUIDANCE = 3.0  # the largest that a student learns, where nothing is said
 FEW = 16  # trajectories of a dry run, and at least for validation
 VALIDATION = 20  # one trajectory of so many
-SEEDS = 10_000_000  # between the seeds of the trajectories for training and for validation
+SEEDS = 10_000_000  # between those of samples and of the trajectories for training and for validation
 
 
 @cli_command(
@@ -53,6 +53,8 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.train import common
     from latentdiff.nn import build as build_network
     from latentdiff.pipeline.capabilities import Need
+    from latentdiff.pipeline.checkpoint.pretrained import about
+    from latentdiff.pipeline.checkpoint.runs import recorded_paths
     from latentdiff.pipeline.components import load_config
     from latentdiff.pipeline.pipeline import from_checkpoint
     from latentdiff.train.distill import StudentTask, student_network
@@ -60,9 +62,13 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     training = common.begin("student", options, place)
     options = training.options
     needs = [Need("levels", "--run", None)]
+    if training.resume is not None and options.run is not None:
+        where = next(iter(recorded_paths(training.resume.folder, options.run)), options.run)
+        options = options.model_copy(update={"run": where})
     checkpoint = find_denoiser(options.run, place.runs, needs=needs)
     check_meets(checkpoint, needs)
-    options = options.model_copy(update={"run": str(checkpoint.folder)})
+    name = checkpoint.folder.name if about(checkpoint.folder) else str(checkpoint.folder)
+    options = options.model_copy(update={"run": name})
     training = replace(training, options=options)
     teacher = from_checkpoint(checkpoint).to(training.device)
     if training.resume is not None:
@@ -96,8 +102,8 @@ def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeli
     scales = (options.guidance_low, high) if conditional else (1.0, 1.0)
     made = {}
     for name, count, seed in (
-        ("train", n, options.seed),
-        ("val", max(FEW, n // VALIDATION), options.seed + SEEDS),
+        ("train", n, options.seed + SEEDS),
+        ("val", max(FEW, n // VALIDATION), options.seed + 2 * SEEDS),
     ):
         with SamplingBar(f"trajectories for {name}") as bar:
             made[name] = draw_trajectories(
@@ -110,7 +116,9 @@ def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeli
                 prompts=prompts,
                 progress=bar.update,
             )
-    return TrajectoryData(teacher, scales, teacher_name(checkpoint), made["train"], made["val"])
+    return TrajectoryData(
+        teacher, scales, teacher_name(checkpoint), made["train"], made["val"], tuple(prompts)
+    )
 
 
 def teacher_name(checkpoint: Checkpoint) -> str:

@@ -87,6 +87,7 @@ def command(
     note_loading()
     from latentdiff.parallel.device import resolve_device
     from latentdiff.parallel.processes import joined
+    from latentdiff.pipeline.checkpoint.runs import Run
 
     if name is None:
         if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -101,13 +102,15 @@ def command(
     vae = None if values["vae"] in (None, OWN_VAE) else values["vae"]
     minutes = values["minutes"] or (None if config is not None else MINUTES)
     shared = [] if config is None else ["--config", config]
-    parts = {}
-    for kind, share in (SHARES if vae is None else {"denoiser": 1.0}).items():
+    parts, place = {}, Path(values["runs"]) / name
+    if vae is None and not Run(_folder(place, "denoiser")).checkpoints():
+        shares = SHARES
+    else:  # what there is of a VAE stays as it is
+        shares = {"denoiser": 1.0 if vae is not None else SHARES["denoiser"]}
+    for kind, share in shares.items():
         words = shared + flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in chosen})
         with _errors_of(ctx):
-            parts[kind] = _prepared(
-                kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share, vae
-            )
+            parts[kind] = _prepared(kind, place, words, None if minutes is None else minutes * share, vae)
     _check(parts["denoiser"].params)
     ranks = ctx.with_resource(
         joined(resolve_device(values["device"]))
@@ -270,8 +273,10 @@ def _prepared(
     called: click.Command = {"vae": train_vae, "denoiser": train_denoiser}[kind].command
     folder = _folder(place, kind)
     words = words + ([] if minutes is None else ["--minutes", f"{minutes:g}"])
-    words += ["--vae", vae or str(_folder(place, "vae"))] if kind == "denoiser" else []
-    words += ["--resume", str(folder)] if Run(folder).checkpoints() else ["--name", folder.name]
+    started = bool(Run(folder).checkpoints())
+    if kind == "denoiser" and not started:  # a denoiser that goes on keeps the VAE that it has
+        words += ["--vae", vae or str(_folder(place, "vae"))]
+    words += ["--resume", str(folder)] if started else ["--name", folder.name]
     return called.make_context(f"latentdiff train-{kind}", words)
 
 
