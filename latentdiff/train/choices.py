@@ -107,6 +107,7 @@ def training_size(height: int, width: int) -> tuple[int, int]:
 
 
 MANY_EPOCHS = 100  # from which on a network knows photos by heart
+FEW_PHOTOS = 1000  # below which mirror images do not keep it from that
 RATE = 600  # images a second that it sees on two cores: a guess, the machine is not known
 SHIFTS = 16  # parts of a side, by one of which photos are shifted at most
 MOST_SHIFT = 64  # pixels
@@ -116,13 +117,15 @@ def usual_augmentation(shape: tuple[int, ...], images: int, minutes: float) -> d
     """Options that keep a network from learning photos [C, H, W] by heart, {} where there is no need.
 
     Colour images of at least :data:`LEAST_SIDE` pixels, each of which would be seen more than
-    :data:`MANY_EPOCHS` times in these minutes, are mirrored and shifted at random.
+    :data:`MANY_EPOCHS` times in these minutes, are mirrored at random, and shifted too where there are fewer
+    than :data:`FEW_PHOTOS`: shifts cost sharpness.
     """
     channels, *sides = shape
     photos = channels == 3 and min(sides) >= LEAST_SIDE
     if not photos or 60 * minutes * RATE < MANY_EPOCHS * images:
         return {}
-    return {"flip": True, "random_shift": min(MOST_SHIFT, min(sides) // SHIFTS)}
+    shift = {"random_shift": min(MOST_SHIFT, min(sides) // SHIFTS)} if images < FEW_PHOTOS else {}
+    return {"flip": True} | shift
 
 
 CODEC = "colour"  # the VAE of the package

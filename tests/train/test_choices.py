@@ -134,8 +134,10 @@ def test_eta_that_is_kept(source: Codec, classes: bool, options: dict[str, Any],
 @pytest.mark.parametrize(
     ("shape", "images", "minutes", "expected"),
     [
-        ((3, 64, 64), 3000, 20, {"flip": True, "random_shift": 4}),
-        ((3, 128, 96), 3000, 20, {"flip": True, "random_shift": 6}),
+        ((3, 64, 64), 3000, 20, {"flip": True}),
+        ((3, 64, 64), 1000, 20, {"flip": True}),
+        ((3, 64, 64), 999, 20, {"flip": True, "random_shift": 4}),
+        ((3, 128, 96), 300, 20, {"flip": True, "random_shift": 6}),
         ((3, 1152, 1200), 500, 20, {"flip": True, "random_shift": 64}),
         ((3, 64, 64), 3000, 4, {}),  # few epochs
         ((3, 64, 64), 100_000, 20, {}),

@@ -171,7 +171,7 @@ def _augmentation_of(data: ImageData, minutes: float, saved: Mapping[str, Any] |
 
     chosen = usual_augmentation(data.shape, len(data.train), minutes)
     if saved is not None:
-        chosen = {name: saved[name] for name in chosen if saved.get(name)}
+        chosen = {name: saved[name] for name in AUGMENTATIONS if saved.get(name)}
     found = {name: value for name, value in chosen.items() if name not in given(AUGMENTATIONS)}
     words = {
         "flip": "mirrored (--no-flip leaves them)",
