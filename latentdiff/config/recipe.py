@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import from_json
 
 from latentdiff.config.base import Config, setting
 from latentdiff.config.restoration import Restoration
@@ -56,18 +58,41 @@ class SampleOptions(Config):
     )
 
 
-class Recipe(SampleOptions):
-    """The options of one `latentdiff sample` (or of an edit of the page), and the weights that followed them.
-
-    ``run`` is a name for people; ``weights`` is what a run is known by. An edit does not hold the image that
-    it began with.
-    """
+class MadeWith(Config):
+    """The model of a picture: ``run`` is a name for people, ``weights`` is what a run is known by."""
 
     version: Literal[1] = 1
-    made_by: Literal["sample", "edit", "inpaint"] = "sample"
     latentdiff: Name = setting("", "version of the package")
     run: Name = setting("", "run and checkpoint, as it was called")
     weights: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the model's files")
+
+    def text(self) -> str:
+        """As JSON in ASCII, what is left at its default left out; "" where it is too long for a picture."""
+        found = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return found if len(found) <= MAX_CHARACTERS else ""
+
+
+Value = bool | int | float | str
+
+
+class CommandRecipe(MadeWith):
+    """The ``options`` of one editing ``command`` by their parameters, but for those at their defaults, the
+    model and the outputs. ``input``: the name of the images that it began with, which it does not hold; ""
+    for those of the model's own data.
+    """
+
+    command: Annotated[str, StringConstraints(pattern="^[a-z0-9-]{1,40}$")]
+    options: dict[Name, Value | tuple[Value, ...]] = Field(default_factory=dict)
+    input: Name = setting("", "name of the images of --input")
+
+
+class Recipe(SampleOptions, MadeWith):
+    """The options of one `latentdiff sample` (or of an edit of the page), and the weights that followed them.
+
+    An edit does not hold the image that it began with.
+    """
+
+    made_by: Literal["sample", "edit", "inpaint"] = "sample"
     n: int = Field(1, ge=1, le=1_000_000)
     label: str | None = setting(None, "classes, by name or index, taken in turn")
     prompts: tuple[str, ...] = setting((), "texts, taken in turn")
@@ -91,20 +116,19 @@ class Recipe(SampleOptions):
         one = {"n": 1, "seed": self.seed + k, "label": label, "prompts": prompts, "class_balance": "equal"}
         return self.model_copy(update={**one, "batch": None, "columns": None})
 
-    def text(self) -> str:
-        """As JSON in ASCII, what is left at its default left out; "" where it is too long for a picture."""
-        found = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
-        return found if len(found) <= MAX_CHARACTERS else ""
 
-
-def recipe_from(text: str, where: str) -> Recipe:
-    """The recipe of :meth:`Recipe.text`; else InputError, one line that begins with ``where``."""
+def recipe_from(text: str, where: str) -> Recipe | CommandRecipe:
+    """The recipe of :meth:`MadeWith.text`; else InputError, one line that begins with ``where``."""
     if len(text) > MAX_CHARACTERS:
         raise InputError(
             f"{where}: its settings are too long, expected at most {MAX_CHARACTERS} characters, found"
             f" {len(text)}"
         )
+    found: Any = None
+    with contextlib.suppress(ValueError):  # the model below says what is wrong
+        found = from_json(text)
+    kind = CommandRecipe if isinstance(found, dict) and "command" in found else Recipe
     try:
-        return Recipe.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         raise InputError(f"{where}: its settings cannot be read ({explain(error)})") from None

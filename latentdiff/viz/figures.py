@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentdiff.config.recipe import Recipe
+from latentdiff.config.recipe import MadeWith
 from latentdiff.files.writing import write_whole
 from latentdiff.viz.images import Pixels, text_chunks
 
@@ -65,7 +65,7 @@ def readable_log(axis: Axis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> None:
+def save_figure(figure: Figure, path: Path, *, recipe: MadeWith | None = None) -> None:
     """Write as PNG, whole or not at all, with what it was made with. InputError where it cannot be written.
 
     Labels are drawn as they stand (names of folders, prompts) unless they are :class:`Math`.
@@ -150,7 +150,7 @@ def save_panels(
     *,
     columns: int | None = None,
     title: str = "",
-    recipe: Recipe | None = None,
+    recipe: MadeWith | None = None,
 ) -> None:
     """Pictures side by side with a caption above each; ``recipe``: what they were made with."""
     columns = min(len(pictures), columns or len(pictures))

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from latentdiff.config.recipe import Recipe, recipe_from
+from latentdiff.config.recipe import CommandRecipe, MadeWith, Recipe, recipe_from
 from latentdiff.data import to_uint8
 from latentdiff.data.written import KEYWORD, SOFTWARE
 from latentdiff.errors import InputError
@@ -78,13 +78,13 @@ def save_image(pixels: Pixels, path: str | Path, *, recipe: Recipe | None = None
     write_whole(path, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=about))
 
 
-def text_chunks(recipe: Recipe | None, command: str = "") -> dict[str, str]:
+def text_chunks(recipe: MadeWith | None, command: str = "") -> dict[str, str]:
     """The text chunks of a PNG by keyword: what wrote it, and its recipe if not too long."""
     text = "" if recipe is None else recipe.text()
     return {"Software": f"{SOFTWARE} {command}".rstrip()} | ({KEYWORD: text} if text else {})
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(path: str | Path) -> Recipe | CommandRecipe:
     """What the PNG at ``path`` was made with.
 
     The file is not trusted: InputError, one line, for what holds no valid recipe.
@@ -103,7 +103,8 @@ def read_recipe(path: str | Path) -> Recipe:
         raise InputError(f"{path}: cannot be read (damaged)") from None
     if not isinstance(text, str):
         raise InputError(
-            f"{path}: holds no settings, expected a picture of `latentdiff sample` or of `latentdiff ui`"
+            f"{path}: holds no settings, expected a picture of `latentdiff sample`, of an editing command or"
+            " of `latentdiff ui`"
         )
     return recipe_from(text, str(path))
 

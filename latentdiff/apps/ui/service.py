@@ -20,11 +20,12 @@ from latentdiff.apps.ui.drawing import Preview, stream
 from latentdiff.apps.ui.limits import KEPT
 from latentdiff.apps.ui.models import ListedModel, ModelList
 from latentdiff.apps.ui.request import ALL_CLASSES, PageRequest, controls_of
-from latentdiff.config.recipe import Recipe
+from latentdiff.config.recipe import CommandRecipe, Recipe
 from latentdiff.config.restoration import Restoration, Solver
 from latentdiff.data import to_uint8
 from latentdiff.data.classes import label_text
 from latentdiff.edit import Recorder, SampleResult, inpaint, level_of, sdedit
+from latentdiff.errors import InputError
 from latentdiff.parallel.device import dtype_name
 from latentdiff.pipeline.conditioner import Labels
 from latentdiff.viz.images import Pixels, class_columns, image_grid, read_recipe, save_image
@@ -134,6 +135,9 @@ class PageService:
         InputError for a file without settings, or with settings beyond the page's limits.
         """
         recipe = read_recipe(path)
+        if isinstance(recipe, CommandRecipe):
+            command = f"latentdiff {recipe.command}"
+            raise InputError(f"the picture was made by `{command}`; `{command} --like` repeats it")
         name = self.models.of_weights(recipe.weights)
         eta = None if name is None else self.models.load(name).pipeline.eta
         return name, controls_of(recipe, eta=eta), recipe

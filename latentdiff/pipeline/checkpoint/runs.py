@@ -318,8 +318,13 @@ def with_fingerprint(runs: Path, fingerprint: str) -> Checkpoint | None:
 
 def recipe_of(checkpoint: Checkpoint, **options: Any) -> Recipe:
     """The recipe of pictures that a checkpoint draws with the ``options``, called by its run."""
+    return Recipe(**made_with(checkpoint), **options)
+
+
+def made_with(checkpoint: Checkpoint) -> dict[str, str]:
+    """The fields of a :class:`~latentdiff.config.recipe.MadeWith`, the model called by its run."""
     name = "/".join(checkpoint.folder.absolute().parts[-2:])
-    return Recipe(latentdiff=__version__, run=name[-300:], weights=checkpoint.fingerprint, **options)
+    return {"latentdiff": __version__, "run": name[-300:], "weights": checkpoint.fingerprint}
 
 
 def newest(runs: Path, *, wanted: Callable[[dict[str, Any]], bool]) -> Checkpoint | None:

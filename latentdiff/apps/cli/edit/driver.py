@@ -30,6 +30,12 @@ from latentdiff.apps.cli.shared.prompts import (
     prompt_options,
     prompts_of,
 )
+from latentdiff.apps.cli.shared.reuse import (
+    check_input,
+    find_like,
+    like_command_option,
+    recipe_of_command,
+)
 from latentdiff.config.restoration import SOLVERS, Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
@@ -37,6 +43,7 @@ from latentdiff.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from latentdiff.config.recipe import CommandRecipe
     from latentdiff.diffusion.trajectory import Frame
     from latentdiff.evaluate.images import PairScores
     from latentdiff.pipeline.capabilities import Need
@@ -105,13 +112,16 @@ def edit_command(
     def decorate(check: Callable[[Values], EditFunction]) -> Command:
         @wraps(check)
         def command(*, as_json: bool, **values: Any) -> int:
+            check_input(values)
             build(sampling, values)
+            kept = dict(values)
             edit = check(values)
             settle(values)
-            _report(edit(values), values, as_json=as_json)
+            _report(edit(values), values, kept, as_json=as_json)
             return 0
 
-        shared: list[Callable[[Any], Any]] = [model_options, *inputs, options_of(sampling, skip=("compile",))]
+        settings = options_of(sampling, skip=("compile",))
+        shared: list[Callable[[Any], Any]] = [like_command_option, model_options, *inputs, settings]
         made = output_options(out)(command)
         for options in reversed(shared):
             made = options(made)
@@ -189,8 +199,10 @@ class EditResult:
     wrote: Sequence[str] = ()
 
 
-def _report(done: EditResult, values: Values, *, as_json: bool) -> None:
-    """Writes the figure and the files of a command, and prints its result."""
+def _report(done: EditResult, values: Values, kept: Values, *, as_json: bool) -> None:
+    """Writes the figure and the files of a command, and prints its result; ``kept``: the option values as
+    they were given, which the figure keeps.
+    """
     from latentdiff.apps.cli.shared.progress import counted, result
 
     model, n, labels, title, source = done.model, values["n"], done.labels, done.title, {}
@@ -203,6 +215,7 @@ def _report(done: EditResult, values: Values, *, as_json: bool) -> None:
         values,
         done.images,
         scores=done.scores,
+        recipe=recipe_of_command(model.checkpoint, kept),
         names=names if len(names) == len(done.stages[0][1]) else (),
     )
     answer = {
@@ -234,7 +247,10 @@ def load_model(values: Values, *, needs: Sequence[Need] = ()) -> EditModel:
         needs.append(Need("condition", f"--to {target}"))
     if "solver" in values and (kind := SOLVERS[values["solver"]].needs) is not None:
         needs.append(Need(kind, f"--solver {values['solver']}", "--solver dps"))
-    checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
+    if (like := click.get_current_context().meta.get("like")) is not None:
+        checkpoint = find_like(like[1], values["run"], values["runs"])
+    else:
+        checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
     pipeline = load_checked(
         checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
     )
@@ -313,12 +329,13 @@ def save_stages(
     results: Tensor | Mapping[str, Tensor],
     *,
     scores: Mapping[str, PairScores],
+    recipe: CommandRecipe,
     names: Sequence[str] = (),
 ) -> list[str]:
     """The figure with a row for each image, and the results as files; what was written.
 
     ``bands``, ``scores``: as of an :class:`EditResult`; ``results``: images [n, C, H, W], or several of each
-    image by variant; ``names``: of the rows.
+    image by variant; ``recipe``: what the figure keeps; ``names``: of the rows.
     """
     from latentdiff.viz.figures import save_figure
     from latentdiff.viz.image_folder import save_images
@@ -328,7 +345,8 @@ def save_stages(
         [Column(name, x, score_notes(scores[name]) if name in scores else ()) for name, x in band]
         for band in bands
     ]
-    save_figure(draw_table(columns, names=names, note=notes_legend(scores.values())), values["out"])
+    figure = draw_table(columns, names=names, note=notes_legend(scores.values()))
+    save_figure(figure, values["out"], recipe=recipe)
     written = [str(values["out"])]
     if values["files"] is not None:
         by_variant = results if isinstance(results, Mapping) else {"": results}

@@ -28,7 +28,7 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
     """Describe a run, a checkpoint or a picture's settings.
 
     PATH is a run or checkpoint folder (default: the newest run), a folder of diffusers, or a PNG of
-    `latentdiff sample` or `latentdiff ui`, which holds its settings. Files of a checkpoint are checked
+    `latentdiff sample`, an editing command or `latentdiff ui`, which holds its settings. Files of a checkpoint are checked
     against its SHA-256 manifest; folders of diffusers have none (verified: false).
     """
     from latentdiff.apps.cli.shared.find import find_run

@@ -11,6 +11,12 @@ from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options, read_input
 from latentdiff.apps.cli.shared.options import Finite, cli_command, given
 from latentdiff.apps.cli.shared.pair_scores import scores_by_name, scores_of, scores_text
+from latentdiff.apps.cli.shared.reuse import (
+    check_input,
+    find_like,
+    like_command_option,
+    recipe_of_command,
+)
 from latentdiff.config.data import FITTING, LABELLING
 
 if TYPE_CHECKING:
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     "latentdiff sample-cold -n 16 --out new.png",
     title="Start",
 )
+@like_command_option
 @model_options
 @image_options
 @option(
@@ -102,10 +109,15 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.pipeline.cold import cold_from
     from latentdiff.viz.image_folder import variant
 
+    check_input(values)
+    kept = dict(values)
     outputs.settle(values)
     run, runs = values["run"], values["runs"]
     missing = f"no cold diffusion model in {runs}/; make one with `latentdiff train-cold`"
-    checkpoint = find_run(run, runs, wanted=lambda index: "restorer" in index, missing=missing)
+    if (like := click.get_current_context().meta.get("like")) is not None:
+        checkpoint = find_like(like[1], run, runs)
+    else:
+        checkpoint = find_run(run, runs, wanted=lambda index: "restorer" in index, missing=missing)
     model = cold_from(checkpoint).to(resolve_device(values["device"]))
     how = {"steps": values["steps"], "improved": values["improved"]}
     results: dict[str, Tensor] = {}
@@ -145,7 +157,8 @@ def command(*, as_json: bool, **values: Any) -> int:
         scores = {}
         answer |= {"seed": values["seed"], "noise": values["noise"], "start": values["start"]}
         text = f"  {counted(len(drawn.images), 'image')} from seed {values['seed']}"
-    written = driver.save_stages([stages], values, results or drawn.images, scores=scores)
+    recipe = recipe_of_command(checkpoint, kept)
+    written = driver.save_stages([stages], values, results or drawn.images, scores=scores, recipe=recipe)
     answer |= {"n": len(drawn.images), "wrote": written}
     result(answer, as_json=as_json, text=f"{', '.join(written)}\n{text}")
     return 0

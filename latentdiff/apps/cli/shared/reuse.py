@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,23 @@ from latentdiff.apps.cli.shared.help import option
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
-    from latentdiff.config.recipe import Recipe
+    from latentdiff.config.recipe import CommandRecipe, MadeWith, Recipe
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
+
+# what is no setting of a picture: the model is known by its weights, and the input is not in the file
+ELSEWHERE = (
+    "run",
+    "runs",
+    "device",
+    "source",
+    "like",
+    "config",
+    "out",
+    "files",
+    "maps",
+    "overwrite",
+    "as_json",
+)
 
 GIVES_WAY = {  # what of a picture's options is forgotten where the command line gives another one
     "sampler": ("steps", "spacing", "eta", "variance"),
@@ -27,9 +43,12 @@ GIVES_WAY = {  # what of a picture's options is forgotten where the command line
 def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
+    from latentdiff.config.recipe import CommandRecipe
     from latentdiff.viz.images import read_recipe
 
     recipe = read_recipe(path)
+    if isinstance(recipe, CommandRecipe):
+        raise InputError(f"{path}: was made by another command, `latentdiff {recipe.command}`")
     if recipe.made_by != "sample":
         raise InputError(
             f"{path}: was made from another picture ({recipe.made_by}), which it does not hold; expected a"
@@ -37,6 +56,25 @@ def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> 
         )
     ctx.meta["like"] = (path, recipe)
     ctx.default_map = {**(ctx.default_map or {}), **options_of_recipe(recipe)}
+
+
+def _read_command(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    from latentdiff.config.recipe import CommandRecipe
+    from latentdiff.viz.images import read_recipe
+
+    recipe, name = read_recipe(path), ctx.command.name
+    made_by = recipe.command if isinstance(recipe, CommandRecipe) else "sample"
+    if not isinstance(recipe, CommandRecipe) or made_by != name:
+        raise InputError(f"{path}: was made by another command, `latentdiff {made_by}`, expected {name}")
+    known = {str(param.name) for param in ctx.command.params if param.name not in ELSEWHERE}
+    if unknown := sorted(set(recipe.options) - known):
+        raise InputError(
+            f"{path}: has the option {unknown[0]!r:.60}, which `latentdiff {name}` does not have"
+        )
+    ctx.meta["like"] = (path, recipe)
+    ctx.default_map = {**(ctx.default_map or {}), **recipe.options}
 
 
 like_option = option(
@@ -54,6 +92,43 @@ like_option = option(
 """Its recipe stands in ``ctx.meta`` for :func:`recipe_of`."""
 
 
+like_command_option = option(
+    "--like",
+    group="Images",
+    type=click.Path(path_type=Path),
+    callback=_read_command,
+    is_eager=True,
+    expose_value=False,
+    help=(
+        "Repeat a figure of this command; with the settings in the file and the run of the same weights, the"
+        " command line wins; images of --input have to be given again (default: none)."
+    ),
+)
+"""As :data:`like_option`, for commands whose figures hold a :class:`CommandRecipe`."""
+
+
+def recipe_of_command(checkpoint: Checkpoint, values: Mapping[str, Any]) -> CommandRecipe:
+    """What the figure of the running command keeps of its option ``values``."""
+    from latentdiff.config.recipe import CommandRecipe
+    from latentdiff.pipeline.checkpoint.runs import made_with
+
+    ctx = click.get_current_context()
+    options = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in values.items()
+        if name not in ELSEWHERE
+        and value not in (None, ())
+        and ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
+    }
+    source = values.get("source")
+    return CommandRecipe(
+        command=str(ctx.command.name),
+        options=options,
+        input="" if source is None else Path(source).name[-300:],
+        **made_with(checkpoint),
+    )
+
+
 def options_of_recipe(recipe: Recipe) -> dict[str, Any]:
     """The options of `latentdiff sample` by their parameters, as a configuration file would hold them."""
     steps = [each.steps for each in recipe.settings]
@@ -66,19 +141,37 @@ def options_of_recipe(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_of(values: dict[str, Any]) -> Recipe | None:
     """The recipe of --like, or None; options that the command line excludes give way in ``values``."""
+    found: Recipe | None = _recipe_of(values)
+    return found
+
+
+def check_input(values: dict[str, Any]) -> None:
+    """Options of --like that the command line excludes give way in ``values``; UsageError where it lacks the
+    images of --input.
+    """
+    recipe: CommandRecipe | None = _recipe_of(values)
+    if recipe is not None and recipe.input and values.get("source") is None:
+        raise click.UsageError(
+            f"--like: the figure was made from --input {recipe.input!r:.80}, which it does not hold; expected"
+            " --input"
+        )
+
+
+def _recipe_of(values: dict[str, Any]) -> Any:
     ctx = click.get_current_context()
     if "like" not in ctx.meta:
         return None
     sources = {name: ctx.get_parameter_source(name) for name in values}
-    for name in (name for name in GIVES_WAY if sources[name] == ParameterSource.COMMANDLINE):
-        for other in (other for other in GIVES_WAY[name] if sources[other] == ParameterSource.DEFAULT_MAP):
+    for name in (name for name in GIVES_WAY if sources.get(name) == ParameterSource.COMMANDLINE):
+        for other in (
+            other for other in GIVES_WAY[name] if sources.get(other) == ParameterSource.DEFAULT_MAP
+        ):
             parameter = next(each for each in ctx.command.params if each.name == other)
             values[other] = parameter.process_value(ctx, None if parameter.multiple else parameter.default)
-    recipe: Recipe = ctx.meta["like"][1]
-    return recipe
+    return ctx.meta["like"][1]
 
 
-def find_like(recipe: Recipe, run: str | None, runs: str) -> Checkpoint:
+def find_like(recipe: MadeWith, run: str | None, runs: str) -> Checkpoint:
     """The checkpoint of the recipe's weights, wherever below ``runs`` or in the package it is; or that of
     ``run``, with a note where its weights are others.
 

@@ -1,0 +1,117 @@
+"""A figure of an editing command carries its options: `inspect` reads them, `--like` repeats them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from latentdiff.config.recipe import CommandRecipe
+from latentdiff.data.written import KEYWORD
+from latentdiff.viz.images import read_recipe
+
+WEIGHTS = "0" * 64
+EDIT = "edit --run runs/denoiser --input photo.png --strength 0.3,0.6 --steps 4 --label bee --seed 3"
+
+
+@pytest.fixture
+def work(
+    tmp_path: Path, tiny_denoiser_run: Path, tiny_class_run: Path, text_folder: Path, tiny_cold_run: Path
+) -> Path:
+    """A folder with runs of every kind that a command needs, and a picture to edit."""
+    for run in (tiny_denoiser_run, tiny_class_run, text_folder / "runs" / "text", tiny_cold_run):
+        shutil.copytree(run, tmp_path / "runs" / run.name)
+    x = np.linspace(0, 255, 8)
+    Image.fromarray(np.minimum.outer(x, x).astype(np.uint8)).save(tmp_path / "photo.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        EDIT,
+        "edit --run runs/denoiser --input photo.png --level 9 --steps 4 --exact-steps --negate",
+        "denoise --run runs/denoiser --input photo.png --level 4,9 --steps 4 --blur-sigma 2",
+        "restore --run runs/classes --input photo.png --operator blur --noise 0.1 --steps 4",
+        "inpaint --run runs/classes --input photo.png --samples 2 --steps 4 --solver repaint --jump-length 2",
+        "invert --run runs/classes --input photo.png --steps 4 --to cat",
+        "hybrid --run runs/classes --label ant --label bee -n 2 --steps 4 --sigma 1.5",
+        "anagram --run runs/classes --label ant --label bee --view identity --view flip -n 2 --steps 4",
+        "p2p --run runs/text --prompt 'a disc' --edit 'a ring' -n 2 --steps 4 --sampler ddim",
+        "sample-cold -n 3 --seed 4 --steps 2",
+        "sample-cold --restore --input photo.png --degradation-level 2",
+    ],
+)
+def test_a_figure_is_repeated_from_its_file_to_the_last_byte(work: Path, cli: Callable, command: str) -> None:
+    name, source = command.split()[0], "--input photo.png" if "--input" in command else ""
+    made = cli(f"{command} --out a.png", cwd=work)
+    assert made.code == 0, made.err
+    again = cli(f"{name} --like a.png {source} --out b.png", cwd=work)
+    assert again.code == 0, again.err
+    assert (work / "a.png").read_bytes() == (work / "b.png").read_bytes()
+    recipe = read_recipe(work / "a.png")
+    assert isinstance(recipe, CommandRecipe) and recipe.command == name
+    assert recipe.input == ("photo.png" if source else "") and not {"run", "out"} & recipe.options.keys()
+    assert str(work) not in recipe.text()
+
+
+def test_the_command_line_wins_over_the_figure(work: Path, cli: Callable) -> None:
+    assert cli(f"{EDIT} --out a.png", cwd=work).code == 0
+
+    def answer(options: str) -> dict:
+        done = cli(f"edit --like a.png --input photo.png {options} --json --out b.png --overwrite", cwd=work)
+        assert done.code == 0, done.err
+        return json.loads(done.out)
+
+    assert [each["strength"] for each in answer("")["edits"]] == [0.3, 0.6]
+    assert [each["level"] for each in answer("--level 5")["edits"]] == [5]
+    assert answer("--label cat")["labels"] == ["cat"] and answer("--sampler dpm++")["settings"]["steps"] != 4
+    shown = json.loads(cli("inspect a.png --json", cwd=work).out)
+    assert shown["command"] == "edit" and shown["options"]["strength"] == "0.3,0.6"
+    assert shown["checkpoint"].startswith("runs/denoiser/")
+    found = cli("edit --like a.png --input photo.png --run runs/classes --out c.png", cwd=work)
+    assert found.code == 0 and "another picture" in found.err
+
+
+def test_what_a_figure_lacks_is_said_in_a_line(work: Path, cli: Callable) -> None:
+    assert cli(f"{EDIT} --out a.png", cwd=work).code == 0
+    assert cli("sample --run runs/denoiser -n 2 --steps 2 --out s.png", cwd=work).code == 0
+    for command, code, said in (
+        ("edit --like a.png", 2, "was made from --input 'photo.png', which it does not hold"),
+        ("denoise --like a.png --input photo.png", 1, "made by another command, `latentdiff edit`"),
+        ("edit --like s.png --input photo.png", 1, "made by another command, `latentdiff sample`"),
+        ("sample --like a.png", 1, "made by another command, `latentdiff edit`"),
+    ):
+        done = cli(f"{command} --out b.png", cwd=work)
+        assert (done.code, done.err.count("\n")) == (code, 1) and said in done.err, done.err
+    shutil.rmtree(work / "runs" / "denoiser")
+    gone = cli("edit --like a.png --input photo.png --out b.png", cwd=work)
+    assert gone.code == 1 and "no such checkpoint in runs/" in gone.err
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "said"),
+    [
+        ({"options": {"unheard_of": 1}}, 1, "'unheard_of'"),
+        ({"options": {"out": "/tmp/elsewhere.png"}}, 1, "'out'"),
+        ({"options": {"n": 10**9}}, 2, "1000"),
+        ({"options": {"n": {"a": 1}}}, 1, "options"),
+        ({"options": {"strength": "2"}}, 2, "--strength"),
+        ({"command": "../edit"}, 1, "command"),
+        ({"weights": "x"}, 1, "weights"),
+        ({"more": 1}, 1, "more"),
+    ],
+)
+def test_options_that_a_file_brings_are_checked(
+    work: Path, cli: Callable, values: dict, code: int, said: str
+) -> None:
+    about = PngInfo()
+    about.add_text(KEYWORD, json.dumps({"command": "edit", "weights": WEIGHTS} | values))
+    Image.new("L", (4, 4)).save(work / "bad.png", pnginfo=about)
+    done = cli("edit --like bad.png --input photo.png --out b.png", cwd=work)
+    assert (done.code, done.err.count("\n")) == (code, 1) and said in done.err, done.err
+    assert not (work / "b.png").exists()
