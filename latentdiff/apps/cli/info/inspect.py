@@ -28,8 +28,8 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
     """Describe a run, a checkpoint or a picture's settings.
 
     PATH is a run or checkpoint folder (default: the newest run), a folder of diffusers, or a PNG of
-    `latentdiff sample`, an editing command or `latentdiff ui`, which holds its settings. Files of a checkpoint are checked
-    against its SHA-256 manifest; folders of diffusers have none (verified: false).
+    `latentdiff sample`, an editing command or `latentdiff ui`, which holds its settings. Files of a
+    checkpoint are checked against its SHA-256 manifest; folders of diffusers have none (verified: false).
     """
     from latentdiff.apps.cli.shared.find import find_run
     from latentdiff.apps.cli.shared.progress import result

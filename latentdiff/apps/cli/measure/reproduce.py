@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.shared.help import nearest, option
+from latentdiff.apps.cli.shared.help import Argument, nearest, option
 from latentdiff.apps.cli.shared.options import (
     build,
     class_folders_option,
@@ -40,7 +40,7 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     "latentdiff reproduce class-guidance --budget full --data mnist",
     title="Study",
 )
-@click.argument("study", required=False)
+@click.argument("study", cls=Argument, required=False)
 @option("--list", "listing", is_flag=True, help="List the studies and the question of each.")
 @option(
     "--budget",

@@ -10,7 +10,9 @@ from functools import partial, reduce
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from latentdiff.apps.cli.shared.completion import data_sets, runs, studies
 from latentdiff.apps.cli.shared.progress import ReadingBar, note
 from latentdiff.data.progress import observing
 
@@ -34,7 +36,9 @@ EXPECTED = {  # what a text names that may be a path, by its option or argument
     "--mask": "box, half, random or an image file",
     "--text-encoder": "own, minilm or a folder",
     "path": "a run, a checkpoint or a picture",
+    "study": "a study",
 }
+PROPOSED = {RUN: runs, IMAGES: data_sets, "a run, a checkpoint or a picture": runs, "a study": studies}
 DEFAULT = re.compile(r" \(default: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
 
@@ -50,6 +54,14 @@ class _PathParameter(click.Parameter):
             name = self.opts[0] if isinstance(self, click.Option) else self.human_readable_name
             raise click.UsageError(f"{name}: expected {expected}, got ''", ctx)
         return super().type_cast_value(ctx, value)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of runs, models, data sets or studies, then paths."""
+        proposed = PROPOSED.get(EXPECTED.get(self.opts[0], ""))
+        if proposed is None:
+            return super().shell_complete(ctx, incomplete)
+        names = [CompletionItem(name) for name in proposed(ctx) if name.startswith(incomplete)]
+        return [*names, *([] if proposed is studies else [CompletionItem(incomplete, type="file")])]
 
 
 class Argument(_PathParameter, click.Argument):
