@@ -72,18 +72,16 @@ class MadeWith(Config):
         return found if len(found) <= MAX_CHARACTERS else ""
 
 
-Value = bool | int | float | str
-
-
 class CommandRecipe(MadeWith):
-    """The ``options`` of one editing ``command`` by their parameters, but for those at their defaults, the
-    model and the outputs. ``input``: the name of the images that it began with, which it does not hold; ""
-    for those of the model's own data.
+    """The ``options`` of one editing ``command`` that were given, by their parameters as texts, but for the
+    model and the outputs. ``input``, ``mask``: the names of the images that it began with and of a mask,
+    which it does not hold; "" for the model's own data and for masks that are drawn.
     """
 
     command: Annotated[str, StringConstraints(pattern="^[a-z0-9-]{1,40}$")]
-    options: dict[Name, Value | tuple[Value, ...]] = Field(default_factory=dict)
+    options: dict[Name, str | tuple[str, ...]] = Field(default_factory=dict)
     input: Name = setting("", "name of the images of --input")
+    mask: Name = setting("", "name of the image of --mask")
 
 
 class Recipe(SampleOptions, MadeWith):

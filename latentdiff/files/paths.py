@@ -11,6 +11,11 @@ TEMPORARY = ".tmp-"  # begins the names of files and folders that were being wri
 RESERVED = ".reserved-"  # begins the names of lock files beside what a running command is to write
 
 
+def printable(text: str) -> str:
+    """The text of a path or an option as UTF-8 can hold it; bytes that are not UTF-8 are escaped."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def expanded(path: str | Path) -> Path:
     """The path with a leading ``~`` or ``~name`` as that home folder; unchanged where there is none."""
     return Path(os.path.expanduser(path))

@@ -21,8 +21,9 @@ ACROSS = 7  # columns beside each other
 DOWN = 8  # rows of images below each other, in all bands together
 CELL = 1.0  # inches: 7 of them can be read where a page is 700 pixels wide
 LETTERS = 8.0, 7.0  # points of titles and of notes
-HEAD, FOOT, GAP = 0.15, 0.14, 0.06  # inches: a line of a title, a line of notes, between cells
-TITLE, NAME = 17, 16  # characters of a line above a column, and beside a row
+HEAD, FOOT, GAP = 0.13, 0.14, 0.06  # inches: a line of a title or a name, a line of notes, between cells
+TITLE, NAME = 16, 15  # characters of a line above a column, and beside a row
+MOST = 6  # lines above a column
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +51,11 @@ def draw_table(bands: Sequence[Sequence[Column]], *, names: Sequence[str] = (), 
     if shown < most:
         note = "\n".join(filter(None, [f"the first {shown} of {most} images", note]))
     ratio = first.images.shape[2] / first.images.shape[3]
-    heads = [max(len(_lines(column.title, TITLE)) for column in part) for part in parts]
+    heads = [max(len(_lines(column.title, TITLE, MOST)) for column in part) for part in parts]
     feet = [max((text.count("\n") + 1 for c in part for text in c.notes), default=0) for part in parts]
     steps = [CELL * ratio + FOOT * foot + GAP for foot in feet]
     tops = [HEAD * head + GAP + shown * step for head, step in zip(heads, steps, strict=True)]
-    left = max((len(line) for name in names[:shown] for line in _lines(name, NAME)), default=0) * 0.065
+    left = 0.075 * max((len(line) for name in names[:shown] for line in _lines(name, NAME, MOST)), default=0)
     left, below = left + (GAP if left else 0), FOOT * (note.count("\n") + 1) + GAP if note else 0.0
     width = max(left + max(map(len, parts)) * (CELL + GAP), min(7.0, 0.06 * max(map(len, note.split("\n")))))
     height = sum(tops) + below
@@ -67,7 +68,7 @@ def draw_table(bands: Sequence[Sequence[Column]], *, names: Sequence[str] = (), 
         y_first = y + HEAD * head + GAP / 2
         for k, column in enumerate(part):
             x = left + k * (CELL + GAP)
-            title = "\n".join(_lines(column.title, TITLE))
+            title = "\n".join(_lines(column.title, TITLE, MOST))
             _write(axes, x + CELL / 2, y_first - GAP / 2, title, LETTERS[0], "center", "bottom")
             for row, image in enumerate(pixels_of(column.images[:shown])):
                 place = y_first + row * step
@@ -80,7 +81,8 @@ def draw_table(bands: Sequence[Sequence[Column]], *, names: Sequence[str] = (), 
                     _write(axes, x + CELL / 2, at, column.notes[row], LETTERS[1], "center", "top")
         for row, name in enumerate(names[:shown]):
             at = y_first + row * step + CELL * ratio / 2
-            _write(axes, left - GAP, at, "\n".join(_lines(name, NAME)), LETTERS[0], "right", "center")
+            lines = _lines(name, NAME, int(CELL * ratio / HEAD))
+            _write(axes, left - GAP, at, "\n".join(lines), LETTERS[0], "right", "center")
         y += top
     if note:
         _write(axes, GAP, y + GAP / 2, note, LETTERS[1], "left", "top")
@@ -93,9 +95,11 @@ def _write(axes: Axes, x: float, y: float, text: str, size: float, across: str, 
     axes.text(x, y, text, fontsize=size, ha=across, va=down, linespacing=1.05)
 
 
-def _lines(text: str, width: int) -> list[str]:
-    """A text in lines that fit above a column or beside a row."""
-    return [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
+def _lines(text: str, width: int, most: int) -> list[str]:
+    """A text in lines that fit above a column or beside a row, at most so many."""
+    found = [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
+    most = max(1, most)
+    return found if len(found) <= most else [*found[: most - 1], found[most - 1][: width - 1] + "…"]
 
 
 def _even(columns: list[Column], most: int) -> list[list[Column]]:

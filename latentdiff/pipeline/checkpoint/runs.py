@@ -17,7 +17,7 @@ from latentdiff._version import __version__
 from latentdiff.config.recipe import Recipe
 from latentdiff.errors import InputError
 from latentdiff.files.lock import check_unlocked, locked
-from latentdiff.files.paths import expanded, temporary_beside
+from latentdiff.files.paths import expanded, printable, temporary_beside
 from latentdiff.pipeline.checkpoint.diffusers_folder import open_folder
 from latentdiff.pipeline.checkpoint.folder import (
     INDEX,
@@ -323,7 +323,7 @@ def recipe_of(checkpoint: Checkpoint, **options: Any) -> Recipe:
 
 def made_with(checkpoint: Checkpoint) -> dict[str, str]:
     """The fields of a :class:`~latentdiff.config.recipe.MadeWith`, the model called by its run."""
-    name = "/".join(checkpoint.folder.absolute().parts[-2:])
+    name = printable("/".join(checkpoint.folder.absolute().parts[-2:]))
     return {"latentdiff": __version__, "run": name[-300:], "weights": checkpoint.fingerprint}
 
 

@@ -1,6 +1,8 @@
 """What the shell proposes at TAB: runs, models, data sets, studies, then files; at once, without torch."""
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +62,31 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_names_come_before_files(words: str, expected: list[str], folder: Path) -> None:
     found = proposed(words, folder)
-    names = [value for kind, value in found if kind == "plain"]
     if not words.startswith("reproduce"):
-        assert found[-1] == ("file", expected.pop())
-    assert names == expected
+        assert found[0] == ("file", expected.pop())  # bash forgets what comes before it
+    assert [value for kind, value in found if kind == "plain"] == expected
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    ("words", "expected"), [(["sample", "--run", "o"], ["old"]), (["reproduce", "ddim"], ["ddim-steps"])]
+)
+def test_bash_is_offered_the_names(words: list[str], expected: list[str], folder: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m latentdiff"
+    wrapper = folder / "latentdiff"
+    wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    wrapper.chmod(0o755)
+    typed = " ".join(map(shlex.quote, ["latentdiff", *words]))
+    script = (
+        f"source <(env _LATENTDIFF_COMPLETE=bash_source latentdiff); COMP_WORDS=({typed}); COMP_CWORD={len(words)}; "
+        '_latentdiff_completion latentdiff; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == expected, done.stderr

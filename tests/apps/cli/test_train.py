@@ -354,6 +354,8 @@ def test_a_larger_budget_continues_the_denoiser_on_its_vae(work: Path, cli: Call
         (work / "both.yaml").write_text(text)
         done = cli("train --data tiny.npz --config both.yaml --name mine", cwd=work)
         assert done.code == 0, done.err
+    other = cli("train --data tiny.npz --config both.yaml --name mine --vae runs/vae", cwd=work)
+    assert other.code == 1 and "holds another VAE" in other.err, other.err
     newest = {kind: locate(work / "runs" / f"mine-{kind}").folder.name for kind in ("vae", "denoiser")}
     assert newest == {"vae": "checkpoint-00000002", "denoiser": "checkpoint-00000004"}
 

@@ -141,7 +141,7 @@ def _denoise(
         bands=[*bands[1:], way],
         scores=compared,
         images=results,
-        facts={"blur": blur, "levels": found},
+        facts={"blur": of_blur, "levels": found},
         lines=lines,
     )
 

@@ -114,8 +114,8 @@ def edit_command(
         def command(*, as_json: bool, **values: Any) -> int:
             check_input(values)
             build(sampling, values)
-            kept = dict(values)
             edit = check(values)
+            kept = dict(values)
             settle(values)
             _report(edit(values), values, kept, as_json=as_json)
             return 0
@@ -209,14 +209,14 @@ def _report(done: EditResult, values: Values, kept: Values, *, as_json: bool) ->
     if isinstance(model, EditInputs):
         n, labels, source = len(model.images), labels or model.labels, {"input": model.source}
         title = title or f"{counted(n, 'image')} from {model.source}"
-    names = names_of(model.pipeline, labels) or []
+    of_inputs = model.labels if isinstance(model, EditInputs) and done.labels is None else None
     written = save_stages(
         [done.stages, *done.bands],
         values,
         done.images,
         scores=done.scores,
         recipe=recipe_of_command(model.checkpoint, kept),
-        names=names if len(names) == len(done.stages[0][1]) else (),
+        names=names_of(model.pipeline, of_inputs) or (),
     )
     answer = {
         "run": str(model.checkpoint.folder),

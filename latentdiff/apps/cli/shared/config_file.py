@@ -38,9 +38,9 @@ class ConfigFile(click.Path):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Recipes first, then what the shell finds."""
+        """Recipes beside what the shell finds: bash forgets what comes before that."""
         named = [CompletionItem(name) for name in recipes() if name.startswith(incomplete)]
-        return named + super().shell_complete(ctx, param, incomplete)
+        return super().shell_complete(ctx, param, incomplete) + named
 
 
 def named(path: Path) -> str:
@@ -57,7 +57,7 @@ def hint(path: Path) -> str:
 
 
 def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
-    if path is None:
+    if path is None or ctx.resilient_parsing:
         return
     try:
         content = _content(path)

@@ -56,12 +56,12 @@ class _PathParameter(click.Parameter):
         return super().type_cast_value(ctx, value)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Names of runs, models, data sets or studies, then paths."""
+        """Names of runs, models, data sets or studies, beside paths: bash forgets what comes before them."""
         proposed = PROPOSED.get(EXPECTED.get(self.opts[0], ""))
         if proposed is None:
             return super().shell_complete(ctx, incomplete)
         names = [CompletionItem(name) for name in proposed(ctx) if name.startswith(incomplete)]
-        return [*names, *([] if proposed is studies else [CompletionItem(incomplete, type="file")])]
+        return [*([] if proposed is studies else [CompletionItem(incomplete, type="file")]), *names]
 
 
 class Argument(_PathParameter, click.Argument):

@@ -11,27 +11,20 @@ from click.core import ParameterSource
 
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.errors import InputError
+from latentdiff.files.paths import printable
 
 if TYPE_CHECKING:
     from latentdiff.config.recipe import CommandRecipe, MadeWith, Recipe
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
 
-# what is no setting of a picture: the model is known by its weights, and the input is not in the file
+# what is no setting of a picture: the model is known by its weights, files are not in a picture
 ELSEWHERE = (
-    "run",
-    "runs",
-    "device",
-    "source",
-    "like",
-    "config",
-    "out",
-    "files",
-    "maps",
-    "overwrite",
-    "as_json",
+    *("run", "runs", "device", "source", "like", "config", "image_cache", "prompt_file"),
+    *("out", "files", "maps", "overwrite", "as_json"),
 )
 
-GIVES_WAY = {  # what of a picture's options is forgotten where the command line gives another one
+STARTS = ("strength", "level", "start_index")  # of which one is given
+GIVES_WAY = {  # of samples
     "sampler": ("steps", "spacing", "eta", "variance"),
     "label": ("prompts", "prompt_file", "class_balance"),
     "prompts": ("label", "prompt_file", "class_balance"),
@@ -41,7 +34,7 @@ GIVES_WAY = {  # what of a picture's options is forgotten where the command line
 
 
 def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
-    if path is None:
+    if path is None or ctx.resilient_parsing:
         return
     from latentdiff.config.recipe import CommandRecipe
     from latentdiff.viz.images import read_recipe
@@ -59,7 +52,7 @@ def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> 
 
 
 def _read_command(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
-    if path is None:
+    if path is None or ctx.resilient_parsing:
         return
     from latentdiff.config.recipe import CommandRecipe
     from latentdiff.viz.images import read_recipe
@@ -68,13 +61,21 @@ def _read_command(ctx: click.Context, parameter: click.Parameter, path: Path | N
     made_by = recipe.command if isinstance(recipe, CommandRecipe) else "sample"
     if not isinstance(recipe, CommandRecipe) or made_by != name:
         raise InputError(f"{path}: was made by another command, `latentdiff {made_by}`, expected {name}")
-    known = {str(param.name) for param in ctx.command.params if param.name not in ELSEWHERE}
-    if unknown := sorted(set(recipe.options) - known):
-        raise InputError(
-            f"{path}: has the option {unknown[0]!r:.60}, which `latentdiff {name}` does not have"
-        )
+    known = {str(param.name): param for param in ctx.command.params if param.name not in ELSEWHERE}
+    for key, value in recipe.options.items():
+        if key not in known:
+            raise InputError(f"{path}: has the option {key!r:.60}, which `latentdiff {name}` does not have")
+        if isinstance(value, tuple) and not known[key].multiple:
+            raise InputError(f"{path}: expected one value of the option {key}, found {len(value)}")
+    several = {key for key in recipe.options if known[key].multiple}
     ctx.meta["like"] = (path, recipe)
-    ctx.default_map = {**(ctx.default_map or {}), **recipe.options}
+    ctx.default_map = {
+        **(ctx.default_map or {}),
+        **{
+            key: [value] if key in several and isinstance(value, str) else value
+            for key, value in recipe.options.items()
+        },
+    }
 
 
 like_option = option(
@@ -108,25 +109,40 @@ like_command_option = option(
 
 
 def recipe_of_command(checkpoint: Checkpoint, values: Mapping[str, Any]) -> CommandRecipe:
-    """What the figure of the running command keeps of its option ``values``."""
+    """What the figure of the running command keeps of its option ``values``: those that were given."""
+    from latentdiff.apps.cli.shared.prompts import prompts_of
     from latentdiff.config.recipe import CommandRecipe
+    from latentdiff.config.restoration import MASKS
     from latentdiff.pipeline.checkpoint.runs import made_with
 
     ctx = click.get_current_context()
     options = {
-        name: str(value) if isinstance(value, Path) else value
+        name: tuple(map(_text, value)) if isinstance(value, (tuple, list)) else _text(value)
         for name, value in values.items()
         if name not in ELSEWHERE
         and value not in (None, ())
         and ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
     }
-    source = values.get("source")
+    if values.get("prompt_file") is not None:
+        options["prompts"] = tuple(map(_text, prompts_of(dict(values))))
+    mask = "" if options.get("mask", "") in MASKS else options.pop("mask", "")
     return CommandRecipe(
         command=str(ctx.command.name),
         options=options,
-        input="" if source is None else Path(source).name[-300:],
+        input=_name(values.get("source")),
+        mask=_name(mask or None),
         **made_with(checkpoint),
     )
+
+
+def _text(value: Any) -> str:
+    """A value as a configuration file has it; bytes that are not UTF-8 escaped."""
+    return printable(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def _name(path: Any) -> str:
+    """The last part of a path; "" for None."""
+    return "" if path is None else printable(Path(str(path)).name)[-300:]
 
 
 def options_of_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -146,15 +162,23 @@ def recipe_of(values: dict[str, Any]) -> Recipe | None:
 
 
 def check_input(values: dict[str, Any]) -> None:
-    """Options of --like that the command line excludes give way in ``values``; UsageError where it lacks the
-    images of --input.
+    """Options of --like that the command line excludes give way in ``values``, and those of --config that are
+    not in the figure; UsageError where the command line lacks files that the figure was made from.
     """
-    recipe: CommandRecipe | None = _recipe_of(values)
-    if recipe is not None and recipe.input and values.get("source") is None:
-        raise click.UsageError(
-            f"--like: the figure was made from --input {recipe.input!r:.80}, which it does not hold; expected"
-            " --input"
-        )
+    ctx = click.get_current_context()
+    if "like" in ctx.meta:
+        recipe: CommandRecipe = ctx.meta["like"][1]
+        for name in values:
+            source = ctx.get_parameter_source(name)
+            if source == ParameterSource.DEFAULT_MAP and name not in {*ELSEWHERE, *recipe.options}:
+                _revert(ctx, values, name)
+        _recipe_of(values)
+        for name, flag, known in (("source", "--input", recipe.input), ("mask", "--mask", recipe.mask)):
+            if known and ctx.get_parameter_source(name) != ParameterSource.COMMANDLINE:
+                raise click.UsageError(
+                    f"--like: the figure was made from {flag} {known!r:.80}, which it does not hold; expected"
+                    f" {flag}"
+                )
 
 
 def _recipe_of(values: dict[str, Any]) -> Any:
@@ -162,13 +186,40 @@ def _recipe_of(values: dict[str, Any]) -> Any:
     if "like" not in ctx.meta:
         return None
     sources = {name: ctx.get_parameter_source(name) for name in values}
-    for name in (name for name in GIVES_WAY if sources.get(name) == ParameterSource.COMMANDLINE):
-        for other in (
-            other for other in GIVES_WAY[name] if sources.get(other) == ParameterSource.DEFAULT_MAP
-        ):
-            parameter = next(each for each in ctx.command.params if each.name == other)
-            values[other] = parameter.process_value(ctx, None if parameter.multiple else parameter.default)
+    for name, others in gives_way().items():
+        if sources.get(name) == ParameterSource.COMMANDLINE:
+            for other in others:
+                if sources.get(other) == ParameterSource.DEFAULT_MAP:
+                    _revert(ctx, values, other)
     return ctx.meta["like"][1]
+
+
+def _revert(ctx: click.Context, values: dict[str, Any], name: str) -> None:
+    """Set an option to its default, as if it had not been given."""
+    parameter = next(each for each in ctx.command.params if each.name == name)
+    values[name] = parameter.process_value(ctx, None if parameter.multiple else parameter.default)
+    ctx.set_parameter_source(name, ParameterSource.DEFAULT)
+
+
+def gives_way() -> dict[str, tuple[str, ...]]:
+    """What of a picture's options is forgotten where the command line gives another one."""
+    from latentdiff.config.restoration import MASKS, OPERATORS, SOLVERS, MaskOptions
+
+    masks = (*MASKS.values(), *MaskOptions.model_fields)
+    of_operators = [name for info in OPERATORS.values() for name in info.options.model_fields]
+    of_solvers = [name for info in SOLVERS.values() for name in info.options.model_fields]
+    parts = ("sigma", "class_weights")
+    found = GIVES_WAY | {
+        "operator": (*of_operators, *masks),
+        "mask": tuple(name for name in masks if name != "mask"),
+        "solver": tuple(of_solvers),
+        "view": ("patch_side",),
+        "colour": ("sigma",),
+        **{name: tuple(other for other in STARTS if other != name) for name in STARTS},
+        "moments": ("show",),
+        "show": ("moments",),
+    }
+    return found | {name: (*GIVES_WAY[name], *parts) for name in ("label", "prompts")}
 
 
 def find_like(recipe: MadeWith, run: str | None, runs: str) -> Checkpoint:

@@ -11,6 +11,7 @@ from latentdiff.apps.cli.shared.options import (
     cli_command,
     command_line_wins,
     dry_run_option,
+    given,
     options_of,
 )
 from latentdiff.config.loop import BUDGETS, RunOptions
@@ -53,7 +54,7 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.train import common
     from latentdiff.nn import build as build_network
     from latentdiff.pipeline.capabilities import Need
-    from latentdiff.pipeline.checkpoint.pretrained import about
+    from latentdiff.pipeline.checkpoint.pretrained import about, shipped_folder
     from latentdiff.pipeline.checkpoint.runs import recorded_paths
     from latentdiff.pipeline.components import load_config
     from latentdiff.pipeline.pipeline import from_checkpoint
@@ -62,7 +63,8 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     training = common.begin("student", options, place)
     options = training.options
     needs = [Need("levels", "--run", None)]
-    if training.resume is not None and options.run is not None:
+    elsewhere = options.run is not None and shipped_folder(options.run) is None and not given(["run"])
+    if training.resume is not None and options.run is not None and elsewhere:
         where = next(iter(recorded_paths(training.resume.folder, options.run)), options.run)
         options = options.model_copy(update={"run": where})
     checkpoint = find_denoiser(options.run, place.runs, needs=needs)

@@ -110,7 +110,8 @@ def command(
     for kind, share in shares.items():
         words = shared + flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in chosen})
         with _errors_of(ctx):
-            parts[kind] = _prepared(kind, place, words, None if minutes is None else minutes * share, vae)
+            budget, named = None if minutes is None else minutes * share, vae if "vae" in chosen else None
+            parts[kind] = _prepared(kind, place, words, budget, vae, named)
     _check(parts["denoiser"].params)
     ranks = ctx.with_resource(
         joined(resolve_device(values["device"]))
@@ -263,9 +264,12 @@ def _errors_of(ctx: click.Context) -> Iterator[None]:
 
 
 def _prepared(
-    kind: str, place: Path, words: list[str], minutes: float | None, vae: str | None
+    kind: str, place: Path, words: list[str], minutes: float | None, vae: str | None, named: str | None
 ) -> click.Context:
-    """The command line of one training, read, not run: its errors come before either training begins."""
+    """The command line of one training, read, not run: its errors come before either training begins.
+
+    ``named``: the VAE that the command line names, which a denoiser that goes on has to have.
+    """
     from latentdiff.apps.cli.train import denoiser as train_denoiser
     from latentdiff.apps.cli.train import vae as train_vae
     from latentdiff.pipeline.checkpoint.runs import Run
@@ -274,8 +278,10 @@ def _prepared(
     folder = _folder(place, kind)
     words = words + ([] if minutes is None else ["--minutes", f"{minutes:g}"])
     started = bool(Run(folder).checkpoints())
-    if kind == "denoiser" and not started:  # a denoiser that goes on keeps the VAE that it has
+    if kind == "denoiser" and not started:
         words += ["--vae", vae or str(_folder(place, "vae"))]
+    elif kind == "denoiser" and named is not None:  # it keeps the VAE that it has
+        words += ["--vae", named]
     words += ["--resume", str(folder)] if started else ["--name", folder.name]
     return called.make_context(f"latentdiff train-{kind}", words)
 
