@@ -22,6 +22,7 @@ from latentdiff.config.data import FITTING, LABELLING
 from latentdiff.data import load_dataset
 from latentdiff.errors import InputError
 from latentdiff.nn import VAEConfig, default_latent
+from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
 from latentdiff.pipeline.checkpoint.runs import locate
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -440,6 +441,14 @@ def test_photos_as_they_are_need_no_option(cli: Callable, tmp_path: Path) -> Non
     both = plans_of(cli("train --data photos --minutes 8 --vae own --dry-run", cwd=tmp_path))
     assert list(both) == ["vae", "denoiser"] and both["vae"]["options"]["minutes"] == 2
     assert both["vae"]["network"]["latent"] == [8, 8, 8] and both["vae"]["batch"] == 32
+    folder = shipped_folder("colour")
+    assert folder is not None
+    about = json.loads((folder / "vae/config.json").read_text())
+    assert both["vae"]["network"]["depth"] == about["depth"]  # the training begins with it
+    other = plans_of(cli("train --data photos --minutes 8 --vae own --latent 4x8x8 --dry-run", cwd=tmp_path))
+    assert (
+        other["vae"]["network"]["latent"] == [4, 8, 8] and other["vae"]["network"]["depth"] != about["depth"]
+    )
     assert list(tmp_path.iterdir()) == [tmp_path / "photos"]
     assert (options["flip"], options["random_shift"]) == (True, 4) and "are few for 8 minutes" in done.err
     for given, expected in (("--no-flip", (False, 4)), ("--no-flip --random-shift 0", (False, 0))):

@@ -54,8 +54,9 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
     "--vae",
     group="Model",
     help=(
-        "VAE: own trains one on these images; with colour of the package, a run or a checkpoint all minutes"
-        " are the denoiser's (default: colour for colour images that it reconstructs well, else own)."
+        "VAE: own trains one on these images, which begins with colour where that suits them; with colour of"
+        " the package, a run or a checkpoint all minutes are the denoiser's (default: colour for colour"
+        " images that it reconstructs well, else own)."
     ),
 )
 @option(
@@ -97,8 +98,10 @@ def command(
     chosen = given(values)
     if values["vae"] not in (None, OWN_VAE) and "latent" in chosen:
         raise click.UsageError(f"--latent is for a VAE that is trained, got it with --vae {values['vae']}")
+    begin = None
     if config is None:
-        chosen += _settle(values, Path(values["runs"]) / name)
+        settled, begin = _settle(values, Path(values["runs"]) / name)
+        chosen += settled
     vae = None if values["vae"] in (None, OWN_VAE) else values["vae"]
     minutes = values["minutes"] or (None if config is not None else MINUTES)
     shared = [] if config is None else ["--config", config]
@@ -110,6 +113,7 @@ def command(
     for kind, share in shares.items():
         words = shared + flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in chosen})
         with _errors_of(ctx):
+            words += ["--init-from", begin] if kind == "vae" and begin is not None else []
             budget, named = None if minutes is None else minutes * share, vae if "vae" in chosen else None
             parts[kind] = _prepared(kind, place, words, budget, vae, named)
     _check(parts["denoiser"].params)
@@ -132,35 +136,41 @@ def command(
     return code
 
 
-def _settle(values: dict[str, Any], place: Path) -> list[str]:
-    """Choose --size and --vae from the images where they are left open; the names of what was chosen.
+def _settle(values: dict[str, Any], place: Path) -> tuple[list[str], str | None]:
+    """Choose --size and --vae from the images where they are left open; the names of what was chosen, and the
+    VAE that an own one begins with, if any.
 
     Images of different sizes, large ones and those that no latent grid fits are brought to another size. The
     VAE of the package is taken for colour images that it reconstructs well, unless a VAE was trained by this
-    name before.
+    name before; an own one begins with it.
     """
     from latentdiff.apps.cli.shared.find import saved_options
     from latentdiff.files.paths import expanded
     from latentdiff.pipeline.checkpoint.runs import Run
+    from latentdiff.train.choices import CODEC
     from latentdiff.train.latent_dataset import is_encoded
 
     settled: list[str] = []
     options = build(DataOptions, {name: values[name] for name in DataOptions.model_fields})
     if is_encoded(expanded(options.data)):
-        return settled
+        return settled, None
     data, size = _sized(options, stream=values["stream"], keep=values["latent"] is not None)
     if size is not None:
         values["size"], settled = size, ["size"]
     trained, started = (bool(Run(_folder(place, kind)).checkpoints()) for kind in SHARES)
-    if values["vae"] is None and values["latent"] is None and not trained:
-        values["vae"] = _codec_of_the_package(data, started=started)
+    begin = None
+    if values["latent"] is None and not trained:
+        if values["vae"] is None:
+            values["vae"] = CODEC if started else _codec_of_the_package(data, own=False)
+        elif values["vae"] == OWN_VAE and not started:
+            begin = _codec_of_the_package(data, own=True)
     if not (started or values["text"]):
         checkpoint = Run(_folder(place, "vae")).newest() if trained else None
         saved = None if checkpoint is None else saved_options(checkpoint)
         changes = _augmentation_of(data, values["minutes"] or MINUTES, saved)
         values.update(changes)
         settled += changes
-    return settled
+    return settled, begin
 
 
 def _augmentation_of(data: ImageData, minutes: float, saved: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -218,8 +228,10 @@ def _sized(options: DataOptions, *, stream: bool, keep: bool) -> tuple[ImageData
     return unreported_images(options.model_copy(update={"size": chosen}), stream=stream), chosen
 
 
-def _codec_of_the_package(data: ImageData, *, started: bool) -> str | None:
-    """The name of the package's VAE where it suits the images, or a training began with it; else None."""
+def _codec_of_the_package(data: ImageData, *, own: bool) -> str | None:
+    """The name of the package's VAE where it suits the images, else None, with a note; ``own``: for one of
+    these images to begin with.
+    """
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.pipeline.checkpoint.folder import INDEX, open_checkpoint
     from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
@@ -227,8 +239,6 @@ def _codec_of_the_package(data: ImageData, *, started: bool) -> str | None:
     from latentdiff.train.choices import CODEC, LEAST_PSNR, LEAST_SIDE, reconstruction_psnr
 
     folder = shipped_folder(CODEC)
-    if started:
-        return CODEC
     if folder is None or data.channels != 3 or min(data.height, data.width) < LEAST_SIDE:
         return None
     checkpoint = open_checkpoint(folder)
@@ -239,10 +249,8 @@ def _codec_of_the_package(data: ImageData, *, started: bool) -> str | None:
     if found < LEAST_PSNR:
         note(f"the VAE `{CODEC}` of the package reconstructs these images at {found:.1f} dB: training one")
         return None
-    note(
-        f"VAE `{CODEC}` of the package, which reconstructs these images at {found:.1f} dB; --vae {OWN_VAE}"
-        " trains one"
-    )
+    known = f"VAE `{CODEC}` of the package, which reconstructs these images at {found:.1f} dB"
+    note(f"the training begins with the {known}" if own else f"{known}; --vae {OWN_VAE} trains one")
     return CODEC
 
 
