@@ -160,7 +160,8 @@ def test_a_model_has_an_eta_of_its_own(work: Path, draw: Callable, cli: Callable
         settings = json.loads(result.out)["settings"]
         edits.append(settings if isinstance(settings, dict) else settings[0])
         assert edits[-1]["eta"] == found, command
-    assert (work / "edited.png").read_bytes() == (work / "plain.png").read_bytes()
+    edited, unedited = (np.asarray(Image.open(work / f"{name}.png")) for name in ("edited", "plain"))
+    assert np.array_equal(edited, unedited)
 
 
 def test_guidance_is_rescaled_if_asked_and_only_where_there_is_any(

@@ -105,7 +105,9 @@ like_command_option = option(
         " command line wins; images of --input have to be given again (default: none)."
     ),
 )
-"""As :data:`like_option`, for commands whose figures hold a :class:`CommandRecipe`."""
+"""As :data:`like_option`, for commands whose figures hold a
+:class:`~latentdiff.config.recipe.CommandRecipe`.
+"""
 
 
 def recipe_of_command(checkpoint: Checkpoint, values: Mapping[str, Any]) -> CommandRecipe:
