@@ -34,16 +34,16 @@ def batch(n: int = 24) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("labelled", [True, False])
 def test_outputs_are_those_of_every_sample_by_itself(kind: str, labelled: bool) -> None:
-    made, (x, t, labels, w) = network(kind), batch()
+    made, (x, t, labels, w) = network(kind), batch()  # outputs of about 10: products round by their batch
     known = labels if labelled else None
     apart = made(x, t, known, guidance=w).detach()
     with torch.no_grad():
-        torch.testing.assert_close(made(x, t, known, guidance=w), apart, rtol=0, atol=2e-5)
+        torch.testing.assert_close(made(x, t, known, guidance=w), apart, rtol=0, atol=1e-4)
         alone = made(x[5:6], t[5:6], None if known is None else known[5:6], guidance=w[5:6])
-        torch.testing.assert_close(alone, apart[5:6], rtol=0, atol=2e-5)
+        torch.testing.assert_close(alone, apart[5:6], rtol=0, atol=1e-4)
         t[3] = 7.0  # no longer shared
         mixed = made(x, t, known, guidance=w)
-    torch.testing.assert_close(mixed[[0, 23]], apart[[0, 23]], rtol=0, atol=2e-5)
+    torch.testing.assert_close(mixed[[0, 23]], apart[[0, 23]], rtol=0, atol=1e-4)
     assert not torch.allclose(mixed[3], apart[3], atol=1e-3)
 
 
