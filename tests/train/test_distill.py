@@ -195,7 +195,7 @@ def task_of(teacher: Pipeline, made: Trajectories, **options: object) -> Student
 
 
 def test_a_student_of_all_steps_is_its_teacher_from_the_start(teacher: Pipeline) -> None:
-    """With a call for each step and without guidance there is nothing to learn; a teacher's eta is left out."""
+    """With a call for each step and without guidance there is nothing to learn; eta is left out."""
     teacher = replace(teacher, diffusion=teacher.diffusion.model_copy(update={"clip": None}), eta=0.7)
     task = task_of(teacher, drawn(teacher, calls=4, steps=4, high=1.0))
     found = task.validate(task.network)

@@ -78,7 +78,8 @@ def test_bash_is_offered_the_names(words: list[str], expected: list[str], folder
     wrapper.chmod(0o755)
     typed = " ".join(map(shlex.quote, ["latentdiff", *words]))
     script = (
-        f"source <(env _LATENTDIFF_COMPLETE=bash_source latentdiff); COMP_WORDS=({typed}); COMP_CWORD={len(words)}; "
+        "source <(env _LATENTDIFF_COMPLETE=bash_source latentdiff);"
+        f" COMP_WORDS=({typed}); COMP_CWORD={len(words)}; "
         '_latentdiff_completion latentdiff; printf "%s\\n" "${COMPREPLY[@]}"'
     )
     done = subprocess.run(

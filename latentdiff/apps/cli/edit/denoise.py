@@ -108,6 +108,7 @@ def _denoise(
     of_blur: dict[str, Any] = {"sigma": how.blur_sigma, "size": how.blur_kernel, "times": how.blur_times}
     original, found, lines = ("original", inputs.images), [], []
     bands: list[list[driver.Stage]] = []
+    way: list[driver.Stage] = []
     results: dict[str, Tensor] = {}
     compared: dict[str, PairScores] = {}
     for t, text in zip(levels, aligned(levels), strict=True):
@@ -138,7 +139,7 @@ def _denoise(
     return driver.EditResult(
         model=inputs,
         stages=[original, *bands[0]],
-        bands=[*bands[1:], way],
+        bands=[*bands[1:], *([way] if way else [])],
         scores=compared,
         images=results,
         facts={"blur": of_blur, "levels": found},

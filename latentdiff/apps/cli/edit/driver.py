@@ -32,7 +32,7 @@ from latentdiff.apps.cli.shared.prompts import (
 )
 from latentdiff.apps.cli.shared.reuse import (
     check_input,
-    find_like,
+    checkpoint_of_like,
     like_command_option,
     recipe_of_command,
 )
@@ -247,10 +247,9 @@ def load_model(values: Values, *, needs: Sequence[Need] = ()) -> EditModel:
         needs.append(Need("condition", f"--to {target}"))
     if "solver" in values and (kind := SOLVERS[values["solver"]].needs) is not None:
         needs.append(Need(kind, f"--solver {values['solver']}", "--solver dps"))
-    if (like := click.get_current_context().meta.get("like")) is not None:
-        checkpoint = find_like(like[1], values["run"], values["runs"])
-    else:
-        checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
+    checkpoint = checkpoint_of_like(values) or find_denoiser(
+        values["run"], values["runs"], needs=needs, pixels=True
+    )
     pipeline = load_checked(
         checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
     )

@@ -13,7 +13,7 @@ from latentdiff.apps.cli.shared.options import Finite, cli_command, given
 from latentdiff.apps.cli.shared.pair_scores import scores_by_name, scores_of, scores_text
 from latentdiff.apps.cli.shared.reuse import (
     check_input,
-    find_like,
+    checkpoint_of_like,
     like_command_option,
     recipe_of_command,
 )
@@ -114,10 +114,9 @@ def command(*, as_json: bool, **values: Any) -> int:
     outputs.settle(values)
     run, runs = values["run"], values["runs"]
     missing = f"no cold diffusion model in {runs}/; make one with `latentdiff train-cold`"
-    if (like := click.get_current_context().meta.get("like")) is not None:
-        checkpoint = find_like(like[1], run, runs)
-    else:
-        checkpoint = find_run(run, runs, wanted=lambda index: "restorer" in index, missing=missing)
+    checkpoint = checkpoint_of_like(values) or find_run(
+        run, runs, wanted=lambda index: "restorer" in index, missing=missing
+    )
     model = cold_from(checkpoint).to(resolve_device(values["device"]))
     how = {"steps": values["steps"], "improved": values["improved"]}
     results: dict[str, Tensor] = {}

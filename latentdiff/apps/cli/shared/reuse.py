@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -16,6 +16,8 @@ from latentdiff.files.paths import printable
 if TYPE_CHECKING:
     from latentdiff.config.recipe import CommandRecipe, MadeWith, Recipe
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # what is no setting of a picture: the model is known by its weights, files are not in a picture
 ELSEWHERE = (
@@ -78,36 +80,41 @@ def _read_command(ctx: click.Context, parameter: click.Parameter, path: Path | N
     }
 
 
-like_option = option(
-    "--like",
-    group="Images",
-    type=click.Path(path_type=Path),
-    callback=_read,
-    is_eager=True,
-    expose_value=False,
-    help=(
-        "Repeat a PNG of sample or ui; with the settings in the file and the run of the same weights, the"
-        " command line wins (default: none)."
-    ),
+def _like(read: Callable[[click.Context, click.Parameter, Path | None], None], help: str) -> Callable[[F], F]:
+    """--like, whose file ``read`` puts into ``ctx.meta`` and below the command line."""
+    return option(
+        "--like",
+        group="Images",
+        type=click.Path(path_type=Path),
+        callback=read,
+        is_eager=True,
+        expose_value=False,
+        help=help,
+    )
+
+
+like_option = _like(
+    _read,
+    "Repeat a PNG of sample or ui; with the settings in the file and the run of the same weights, the command"
+    " line wins (default: none).",
 )
 """Its recipe stands in ``ctx.meta`` for :func:`recipe_of`."""
 
 
-like_command_option = option(
-    "--like",
-    group="Images",
-    type=click.Path(path_type=Path),
-    callback=_read_command,
-    is_eager=True,
-    expose_value=False,
-    help=(
-        "Repeat a figure of this command; with the settings in the file and the run of the same weights, the"
-        " command line wins; images of --input have to be given again (default: none)."
-    ),
+like_command_option = _like(
+    _read_command,
+    "Repeat a figure of this command; with the settings in the file and the run of the same weights, the"
+    " command line wins; images of --input have to be given again (default: none).",
 )
 """As :data:`like_option`, for commands whose figures hold a
 :class:`~latentdiff.config.recipe.CommandRecipe`.
 """
+
+
+def checkpoint_of_like(values: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint of --like (:func:`find_like`); None without."""
+    like = click.get_current_context().meta.get("like")
+    return None if like is None else find_like(like[1], values["run"], values["runs"])
 
 
 def recipe_of_command(checkpoint: Checkpoint, values: Mapping[str, Any]) -> CommandRecipe:
