@@ -89,18 +89,27 @@ def usual_eta(options: TrainDenoiser, codec: Codec, *, classes: bool) -> float:
     return COLOUR_ETA if classes and _is_colour_grid(codec) else 0.0
 
 
-SEVERAL_SIZES = 64, 64  # what images of different sizes are brought to
-LARGE_SIDE = 128  # pixels; larger images are brought to the area of SEVERAL_SIZES
+SIDE, LONG_SIDE = 64, 128  # pixels; larger images are brought to the area of such a square
+LONG = 120  # minutes, from which on it is the second (docs/quality.md)
 
 
-def training_size(height: int, width: int) -> tuple[int, int]:
+def training_side(area: float, minutes: float) -> int:
+    """The side of the square, in pixels, whose area images of an ``area`` get in a training of ``minutes``.
+
+    :data:`LONG_SIDE` where there is time for it and images are not enlarged to more than twice their area.
+    """
+    return LONG_SIDE if minutes >= LONG and 2 * area >= LONG_SIDE**2 else SIDE
+
+
+def training_size(height: int, width: int, minutes: float) -> tuple[int, int]:
     """The (height, width) to train on for images of one size: that size where a latent grid fits it.
 
-    Sides become even, above 48 pixels multiples of 8; images above 128 pixels get the area of 64 x 64, with
-    about their aspect ratio.
+    Sides become even, above 48 pixels multiples of 8; images above 128 pixels get the area of
+    :func:`training_side`, with about their aspect ratio.
     """
-    large = max(height, width) > LARGE_SIDE
-    scale = math.sqrt(math.prod(SEVERAL_SIZES) / (height * width)) if large else 1.0
+    large = max(height, width) > LONG_SIDE
+    area = height * width
+    scale = training_side(area, minutes) / math.sqrt(area) if large else 1.0
     step = 8 if max(height, width) > SMALL_SIDE else 2
     found = [max(8, step * round(scale * side / step)) for side in (height, width)]
     return found[0], found[1]

@@ -28,26 +28,31 @@ def codec(latent: tuple[int, ...] = (2, 8, 8), side: int = 32) -> VAECodec:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"),
+    ("size", "minutes", "expected"),
     [
-        ((28, 28), (28, 28)),
-        ((64, 64), (64, 64)),
-        ((96, 128), (96, 128)),
-        ((33, 47), (32, 48)),
-        ((100, 100), (96, 96)),
-        ((67, 101), (64, 104)),
-        ((256, 256), (64, 64)),
-        ((3024, 4032), (56, 72)),
-        ((20, 4000), (8, 904)),
-        ((3, 5), (8, 8)),
+        ((28, 28), 60, (28, 28)),
+        ((64, 64), 60, (64, 64)),
+        ((96, 128), 60, (96, 128)),
+        ((33, 47), 60, (32, 48)),
+        ((100, 100), 60, (96, 96)),
+        ((67, 101), 60, (64, 104)),
+        ((256, 256), 60, (64, 64)),
+        ((3024, 4032), 60, (56, 72)),
+        ((20, 4000), 60, (8, 904)),
+        ((3, 5), 60, (8, 8)),
+        ((28, 28), 120, (28, 28)),
+        ((96, 128), 120, (96, 128)),
+        ((256, 256), 120, (128, 128)),
+        ((3024, 4032), 120, (112, 144)),
+        ((56, 140), 120, (40, 104)),
     ],
 )
-def test_size_of_a_training(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    """A grid fits it, and it is left alone where it was chosen before."""
-    found = training_size(*size)
+def test_size_of_a_training(size: tuple[int, int], minutes: float, expected: tuple[int, int]) -> None:
+    """A grid fits it, it is left alone where it was chosen before, and two hours allow more of it."""
+    found = training_size(*size, minutes)
     assert found == expected
     assert len(default_latent((3, *found))) == 3
-    assert max(found) > 128 or training_size(*found) == found
+    assert max(found) > 128 or training_size(*found, minutes) == found
 
 
 def images(n: int = 30) -> Split:

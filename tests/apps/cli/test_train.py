@@ -471,6 +471,22 @@ def test_a_stopped_train_goes_on_with_the_changes_of_its_vae(
     assert (found["flip"], found["random_shift"]) == ((True, 4) if augmented else (False, 0)), done.err
 
 
+def test_two_hours_get_larger_pictures(cli: Callable, tmp_path: Path) -> None:
+    """Where photos are large enough; a training that has begun keeps its size."""
+    smooth_photos(tmp_path / "photos", [(160, 96), (96, 120)])
+    smooth_photos(tmp_path / "small", [(80, 96), (96, 80)])
+    command = "train --data photos --minutes 120 --name mine"
+    plans = plans_of(cli(f"{command} --dry-run", cwd=tmp_path))
+    assert plans["denoiser"]["network"]["shape"] == [8, 16, 16]
+    small = plans_of(cli("train --data small --minutes 120 --dry-run", cwd=tmp_path))
+    assert small["denoiser"]["network"]["shape"] == [8, 8, 8]
+    tiny = "--vae colour --size 64x64 --name mine-denoiser --steps 1 --batch 4 --width 8 --workers 1"
+    begun = cli(f"train-denoiser --data photos {tiny} --bf16 off --network mlp", cwd=tmp_path)
+    assert begun.code == 0, begun.err
+    kept = plans_of(cli(f"{command} --dry-run", cwd=tmp_path))
+    assert kept["denoiser"]["options"]["size"] == "64x64"
+
+
 def test_photos_of_a_camera_are_not_trained_on_at_full_size(cli: Callable, tmp_path: Path) -> None:
     """Of one size, too large for a CPU; --size and --latent keep what they say."""
     smooth_photos(tmp_path / "photos", [(320, 240)])

@@ -7,6 +7,7 @@ import datetime
 import io
 import json
 import os
+import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,24 +151,27 @@ def _settle(values: dict[str, Any], place: Path) -> tuple[list[str], str | None]
     from latentdiff.train.choices import CODEC
     from latentdiff.train.latent_dataset import is_encoded
 
-    settled: list[str] = []
     options = build(DataOptions, {name: values[name] for name in DataOptions.model_fields})
     if is_encoded(expanded(options.data)):
-        return settled, None
-    data, size = _sized(options, stream=values["stream"], keep=values["latent"] is not None)
+        return [], None
+    settled: list[str] = []
+    minutes = values["minutes"] or MINUTES
+    found = {kind: Run(_folder(place, kind)).newest() for kind in SHARES}
+    saved = {kind: saved_options(checkpoint) for kind, checkpoint in found.items() if checkpoint is not None}
+    if options.size is None and (before := [each["size"] for each in saved.values() if each.get("size")]):
+        options = options.model_copy(update={"size": before[0]})
+        values["size"], settled = before[0], ["size"]
+    data, size = _sized(options, minutes, stream=values["stream"], keep=values["latent"] is not None)
     if size is not None:
         values["size"], settled = size, ["size"]
-    trained, started = (bool(Run(_folder(place, kind)).checkpoints()) for kind in SHARES)
     begin = None
-    if values["latent"] is None and not trained:
+    if values["latent"] is None and "vae" not in saved:
         if values["vae"] is None:
-            values["vae"] = CODEC if started else _codec_of_the_package(data, own=False)
-        elif values["vae"] == OWN_VAE and not started:
+            values["vae"] = CODEC if "denoiser" in saved else _codec_of_the_package(data, own=False)
+        elif values["vae"] == OWN_VAE and "denoiser" not in saved:
             begin = _codec_of_the_package(data, own=True)
-    if not (started or values["text"]):
-        checkpoint = Run(_folder(place, "vae")).newest() if trained else None
-        saved = None if checkpoint is None else saved_options(checkpoint)
-        changes = _augmentation_of(data, values["minutes"] or MINUTES, saved)
+    if not ("denoiser" in saved or values["text"]):
+        changes = _augmentation_of(data, minutes, saved.get("vae"))
         values.update(changes)
         settled += changes
     return settled, begin
@@ -194,8 +198,8 @@ def _augmentation_of(data: ImageData, minutes: float, saved: Mapping[str, Any] |
     return found
 
 
-def _sized(options: DataOptions, *, stream: bool, keep: bool) -> tuple[ImageData, str | None]:
-    """The images, and the --size that they were brought to, with a note.
+def _sized(options: DataOptions, minutes: float, *, stream: bool, keep: bool) -> tuple[ImageData, str | None]:
+    """The images, and the --size that they were brought to for a training of ``minutes``, with a note.
 
     None: they stay as they are, as those of one size do with ``keep``.
     """
@@ -205,24 +209,27 @@ def _sized(options: DataOptions, *, stream: bool, keep: bool) -> tuple[ImageData
     from latentdiff.data.resize import Fit
     from latentdiff.data.sizes import sizes_in_heads
     from latentdiff.nn.base_config import cross
-    from latentdiff.train.choices import SEVERAL_SIZES, training_size
+    from latentdiff.train.choices import training_side, training_size
 
     if options.size is not None:
         return unreported_images(options, stream=stream), None
     sizes = sizes_in_heads(options.data, Fit(**options.reading()))
-    what, size = "different sizes", SEVERAL_SIZES
-    if len(sizes) < 2 and all(keep or training_size(*each) == each for each in sizes):
+    if len(sizes) < 2 and all(keep or training_size(*each, minutes) == each for each in sizes):
         try:
             data = unreported_images(options, stream=stream)
         except SizesDiffer:  # in other heads than those that were read
             sizes = set()
         else:
             sizes = {(data.height, data.width)}
-            if keep or training_size(data.height, data.width) == (data.height, data.width):
+            if keep or training_size(data.height, data.width, minutes) == (data.height, data.width):
                 return data, None
     if len(sizes) == 1:
         (found,) = sizes
-        what, size = cross(*found), training_size(*found)
+        what, size = cross(*found), training_size(*found, minutes)
+    else:
+        areas = [height * width for height, width in sizes]
+        side = training_side(statistics.median(areas) if areas else 0, minutes)
+        what, size = "different sizes", (side, side)
     chosen = cross(*size)
     note(f"images of {what} are brought to {chosen} pixels; --size chooses another")
     return unreported_images(options.model_copy(update={"size": chosen}), stream=stream), chosen
