@@ -1,7 +1,7 @@
 """Whole commands: seconds from the start of the process to the file, and within a process that runs already.
 
-python -m benchmarks.end_to_end [--rounds 3] [--threads 2] [--before FOLDER] [--digits-student RUN]
-    [--scenes-student RUN] [--json FILE] [-n 10000,1000]
+python -m benchmarks.end_to_end [--rounds 3] [--threads 2] [--device cuda] [--before FOLDER] [--json FILE]
+    [-n 10000,1000] [--digits-student RUN] [--scenes-student RUN]
 
 Draws digits (an MLP on 32 numbers) and pictures for a caption (a UNet on 4 x 8 x 8), DDIM with 50 steps, in
 turn by every implementation, --rounds times. --before is a checkout of an earlier commit with its kernels
@@ -10,8 +10,9 @@ built:
     git worktree add /tmp/before e6ddb38 && cd /tmp/before && python setup.py build_ext --inplace
 
 It draws with its own copies of the models. `diffusers' loop` is the loop that its users write, with
-DDIMScheduler and our network in float32. Each measurement is a process of its own; within it the model has
-drawn once before the clock starts. The table has the fastest round.
+DDIMScheduler and our network in float32. The students are those of the package, or trained runs. Each
+measurement is a process of its own; within it the model has drawn once before the clock starts. The table has
+the fastest round.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ import torch
 
 from benchmarks.options import Target
 from latentdiff.apps.bench.report import machine, machine_line
+from latentdiff.errors import InputError
 from latentdiff.files.system import processor_name
-from latentdiff.parallel.device import dtype_name, network_dtype
-from latentdiff.pipeline.checkpoint.pretrained import FOLDER
+from latentdiff.parallel.device import dtype_name, network_dtype, resolve_device
+from latentdiff.pipeline.checkpoint.pretrained import FOLDER, shipped_folder
 
 ROOT = Path(__file__).parent.parent
 WORKER = Path(__file__).parent / "end_to_end_worker.py"
@@ -70,7 +72,7 @@ class Contender:
     steps: int | None = STEPS
     command: bool = True
 
-    def job(self, n: int, threads: int) -> dict[str, Any]:
+    def job(self, n: int, threads: int, device: torch.device) -> dict[str, Any]:
         """What the worker draws."""
         drawing = self.drawing
         return {
@@ -78,16 +80,17 @@ class Contender:
             "n": n,
             "steps": self.steps,
             "threads": threads,
+            "device": str(device),
             "text": drawing.text,
             "guidance": drawing.guidance,
             "dtype": self.dtype,
             "loop": self.loop,
         }
 
-    def words(self, n: int, out: Path) -> list[str]:
+    def words(self, n: int, device: torch.device, out: Path) -> list[str]:
         """The command line that writes ``n`` images to ``out``."""
         words = ["sample", "--run", str(self.model), "-n", str(n), "--out", str(out)]
-        words += ["--guidance", f"{self.drawing.guidance:g}"]
+        words += ["--guidance", f"{self.drawing.guidance:g}", "--device", str(device)]
         words += [] if self.steps is None else ["--steps", str(self.steps)]
         words += [] if self.drawing.text is None else ["--prompt", self.drawing.text]
         if self.checkout == ROOT:
@@ -95,9 +98,12 @@ class Contender:
         return words
 
 
-def contenders(drawing: Drawing, before: Path | None, student: Path | None) -> Iterator[Contender]:
+def contenders(
+    drawing: Drawing, before: Path | None, student: Path | None, device: torch.device
+) -> Iterator[Contender]:
     """All implementations of a drawing that are there."""
-    ours, fast = FOLDER / drawing.model, dtype_name(network_dtype("auto", torch.device("cpu")))
+    ours, fast = FOLDER / drawing.model, dtype_name(network_dtype("auto", device))
+    student = student or shipped_folder(f"{drawing.model}-student")
     if before is not None:
         places = [before / folder / drawing.model for folder in MODELS]
         model = next((place for place in places if place.exists()), None)
@@ -125,10 +131,10 @@ def run(contender: Contender, words: list[str], threads: int) -> str:
     return done.stdout
 
 
-def to_file(contender: Contender, n: int, threads: int, folder: Path) -> float:
+def to_file(contender: Contender, n: int, threads: int, device: torch.device, folder: Path) -> float:
     """Seconds from the start of `latentdiff sample` to its end."""
     out = folder / "images.npz"
-    words = [sys.executable, "-m", "latentdiff", *contender.words(n, out)]
+    words = [sys.executable, "-m", "latentdiff", *contender.words(n, device, out)]
     begun = time.perf_counter()
     run(contender, words, threads)
     seconds = time.perf_counter() - begun
@@ -136,12 +142,13 @@ def to_file(contender: Contender, n: int, threads: int, folder: Path) -> float:
     return seconds
 
 
-def measure(contender: Contender, n: int, threads: int, folder: Path) -> dict[str, Any]:
+def measure(contender: Contender, n: int, threads: int, device: torch.device, folder: Path) -> dict[str, Any]:
     """Seconds within a process and from start to file, and what the first images are like."""
-    answer = run(contender, [sys.executable, str(WORKER), json.dumps(contender.job(n, threads))], threads)
+    job = json.dumps(contender.job(n, threads, device))
+    answer = run(contender, [sys.executable, str(WORKER), job], threads)
     found: dict[str, Any] = json.loads(answer.splitlines()[-1])
     if contender.command:
-        found["to_file"] = to_file(contender, n, threads, folder)
+        found["to_file"] = to_file(contender, n, threads, device, folder)
     return found
 
 
@@ -167,6 +174,9 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
 @click.option(
     "--threads", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True, help="CPU threads."
 )
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to draw."
+)
 @click.option("-n", "counts", default="10000,1000", show_default=True, help="Digits, and pictures.")
 @click.option(
     "--before",
@@ -174,15 +184,20 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     help="Checkout of an earlier commit.",
 )
 @click.option(
-    "--digits-student", type=click.Path(exists=True, resolve_path=True, path_type=Path), help="Run."
+    "--digits-student",
+    type=click.Path(exists=True, resolve_path=True, path_type=Path),
+    help="Run instead of the package's student.",
 )
 @click.option(
-    "--scenes-student", type=click.Path(exists=True, resolve_path=True, path_type=Path), help="Run."
+    "--scenes-student",
+    type=click.Path(exists=True, resolve_path=True, path_type=Path),
+    help="Run instead of the package's student.",
 )
 @click.option("--json", "json_path", type=Target(), help="Write everything measured.")
 def main(
     rounds: int,
     threads: int,
+    device: str,
     counts: str,
     before: Path | None,
     digits_student: Path | None,
@@ -197,17 +212,21 @@ def main(
     if len(numbers) != len(DRAWINGS) or min(numbers) < 1:
         raise click.UsageError(f"-n: expected two numbers of 1 or more such as 10000,1000, got {counts!r}")
     torch.set_num_threads(threads)
-    where = machine(torch.device("cpu"), cpu=processor_name())
+    try:
+        place = resolve_device(device)
+    except InputError as error:
+        raise click.ClickException(str(error)) from None
+    where = machine(place, cpu=processor_name())
     click.echo(machine_line(where))
     results = {}
     students = {"digits": digits_student, "scenes": scenes_student}
     with tempfile.TemporaryDirectory() as folder:
         for n, (name, drawing) in zip(numbers, DRAWINGS.items(), strict=True):
-            every = list(contenders(drawing, before, students[name]))
+            every = list(contenders(drawing, before, students[name], place))
             rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in every}
             for k in range(rounds):
                 for each in every if k % 2 == 0 else reversed(every):
-                    rows[each.name].append(measure(each, n, threads, Path(folder)))
+                    rows[each.name].append(measure(each, n, threads, place, Path(folder)))
             results[name] = {"n": n, "rounds": rows}
             click.echo(f"\n{n} images by `{name}`\n\n{HEAD}")
             for line in table(rows):

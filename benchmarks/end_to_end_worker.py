@@ -35,7 +35,7 @@ def own(pipeline: Any, n: int, job: dict[str, Any]) -> Tensor:
     """Images by `Pipeline.sample`."""
     label = conditions(pipeline, n, job["text"])
     images: Tensor = pipeline.sample(n, steps=job["steps"], label=label, guidance=job["guidance"])
-    return images
+    return images.cpu()
 
 
 @torch.no_grad()
@@ -59,29 +59,30 @@ def diffusers_loop(pipeline: Any, n: int, job: dict[str, Any]) -> Tensor:
     found = []
     for first in range(0, n, CHUNK):
         count = min(CHUNK, n - first)
-        x = ld.start(ld.Key.of(first, count), pipeline.codec.latent_shape)
+        x = ld.start(ld.Key.of(first, count), pipeline.codec.latent_shape).to(pipeline.device)
         part = None if given is None else given[first : first + count]
-        labels = None if part is None else pipeline.conditioner.encode(part, count)
+        labels = None if part is None else pipeline.conditioner.encode(part, count).to(pipeline.device)
         if labels is not None and w != 1:
             nulls = null.expand_as(labels) if isinstance(null, Tensor) else torch.full_like(labels, null)
             labels = torch.cat([nulls, labels])
         scheduler.set_timesteps(job["steps"])
         for t in scheduler.timesteps:
             inputs = x if w == 1 else torch.cat([x, x])
-            out = pipeline.network(inputs, t.expand(len(inputs)).float(), labels)
+            out = pipeline.network(inputs, t.expand(len(inputs)).float().to(x.device), labels)
             if w != 1:
                 without, with_ = out.chunk(2)
                 out = without + w * (with_ - without)
             x = scheduler.step(out, t, x, return_dict=False)[0]
-        found.append(pipeline.decode(x))
+        found.append(pipeline.decode(x).cpu())
     return torch.cat(found)
 
 
 def main(job: dict[str, Any]) -> None:
     torch.set_num_threads(job["threads"])
-    pipeline = ld.load(job["model"])
+    device = torch.device(job["device"])
+    pipeline = ld.load(job["model"]).to(device)
     if job["dtype"] != "float32":
-        pipeline = pipeline.to(torch.device("cpu"), dtype=getattr(torch, job["dtype"]))
+        pipeline = pipeline.to(device, dtype=getattr(torch, job["dtype"]))
     draw = diffusers_loop if job["loop"] == "diffusers" else own
     draw(pipeline, min(WARM, job["n"]), job)
     begun = time.perf_counter()

@@ -64,6 +64,12 @@ part kernels-small 60 "$PYTHON" -m benchmarks.kernels --device cuda --compile st
 part sampling 120 "$PYTHON" -m benchmarks.sampling --device cuda --rounds 3 --seconds 60 \
     --json "$out/sampling.json" --figure "$out/sampling.png"
 
+part distill 60 "$PYTHON" -m latentdiff distill --run digits --calls 1 --steps 500 --trajectories 20000 \
+    --device cuda --runs "$out/runs" --name student
+part end-to-end 90 "$PYTHON" -m benchmarks.end_to_end --rounds 2 --device cuda \
+    --digits-student "$out/runs/student" --json "$out/end-to-end.json"
+rm -rf "$out/runs"
+
 {
     echo
     echo "$gpu, $((SECONDS)) s in all; results in $out"

@@ -42,9 +42,10 @@ def shipped_for(
     conditioning: str, *, pixels: bool = False, fits: Callable[[Shipped], bool] | None = None
 ) -> Shipped | None:
     """The first model that is conditioned on classes or text, of those that work on ``pixels`` and ``fits``
-    takes; without ``fits`` those whose images are at hand come first.
+    takes; without ``fits`` those whose images are at hand come first. Students are taken by name alone.
     """
     found = [model for model in shipped_models() if model.about["condition"] == conditioning]
+    found = [model for model in found if "teacher" not in model.about]
     found = [model for model in found if not pixels or model.about["works_on"] == "pixels"]
     if fits is None:
         return min(found, key=lambda model: model.about["images"] is None, default=None)

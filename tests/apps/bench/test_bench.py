@@ -633,6 +633,8 @@ def test_whole_drawings_are_the_same_images_by_every_loop(tmp_path: Path) -> Non
         ours = torch.tensor(rounds["latentdiff, float32"][0]["means"])
         assert rounds["latentdiff, float32"][0]["to_file"] > 0
         for other, rows in rounds.items():
+            if other.startswith("student"):
+                continue
             near = 1e-4 if other == "diffusers' loop" else 0.01
             assert (torch.tensor(rows[0]["means"]) - ours).abs().max() < near, other
         assert f"images by `{name}`" in done.stdout

@@ -226,3 +226,12 @@ def test_of_several_the_first_of_pixels_is_taken_where_pixels_are_needed(packed:
     (packed / "early.json").write_text(json.dumps(about))
     every, pixels = shipped_for("classes"), shipped_for("classes", pixels=True)
     assert every is not None and every.name == "early" and pixels is not None and pixels.name == "shapes"
+
+
+def test_a_student_is_taken_by_name_alone(packed: Path) -> None:
+    tiny().save(packed / "a-student", half=True)
+    about = json.loads((packed / "shapes.json").read_text()) | {"teacher": "shapes"}
+    (packed / "a-student.json").write_text(json.dumps(about))
+    found = shipped_for("classes")
+    assert found is not None and found.name == "shapes"
+    assert answer("sample -n 2 --steps 2 --run a-student")["run"] == str(packed / "a-student")
