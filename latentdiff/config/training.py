@@ -473,6 +473,13 @@ class TrainStudent(LoopOptions):
     trajectories: int = setting(
         20_000, "samples of the teacher that the student learns from", ge=16, le=10**7, group="Data"
     )
+    trajectories_folder: str | None = setting(
+        None,
+        "folder that keeps the samples: read where it has them, else drawn and written; for a resumed"
+        " training, and for students of fewer calls",
+        group="Data",
+        advanced=True,
+    )
     guidance_low: float = setting(
         1.0, "smallest guidance that the student learns", ge=0, le=100, group="Data", advanced=True
     )

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.operators import make_operator
 from latentdiff.errors import InputError
 from latentdiff.evaluate.model import parts_of
+from latentdiff.pipeline.checkpoint.folder import writing
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.student import Student
@@ -32,6 +34,7 @@ from latentdiff.train.trajectories import (
     step_targets,
     student_levels,
 )
+from latentdiff.train.trajectory_folder import load_trajectories, save_trajectories
 
 CPU = torch.device("cpu")
 
@@ -319,6 +322,61 @@ def test_a_resumed_student_ends_with_the_same_bits(work: Path, cli: Callable) ->
     assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
     again = cli("distill --resume runs/whole --steps 8", cwd=work)
     assert again.code == 0 and "8 steps" in again.out
+
+
+def test_kept_trajectories_are_read_instead_of_drawn(
+    work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a student of fewer calls and to go on, with the same bits; those of another origin are refused."""
+    kept = "--trajectories-folder kept --steps 3"
+    for words in (f"{DISTILL} {kept} --name a", f"{DISTILL} --steps 3 --calls 1 --name b"):
+        done = cli(words, cwd=work)
+        assert done.code == 0, done.err
+
+    def nothing(*values: object, **more: object) -> Trajectories:
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr("latentdiff.train.trajectories.draw_trajectories", nothing)
+    for words in (f"{DISTILL} {kept} --calls 1 --name c", "distill --resume runs/a --steps 6"):
+        done = cli(words, cwd=work)
+        assert done.code == 0 and "trajectories of kept" in done.err, done.err
+    file = "denoiser/diffusion_pytorch_model.safetensors"
+    b, c = (load_file(work / "runs" / name / "checkpoint-00000003" / file) for name in "bc")
+    assert b.keys() == c.keys() and all(torch.equal(b[name], c[name]) for name in b)
+    for words, code, said in (
+        ("--seed 1", 1, "kept: has trajectories of another seed"),
+        ("--guidance-high 2", 1, "kept: has trajectories of another guidance"),
+        ("--calls 4", 1, "at the levels of 2 calls, of which 4 are no part"),
+        ("--trajectories-folder runs/a/checkpoint-00000003", 1, "found another checkpoint"),
+        ("--trajectories-folder runs", 1, "runs: expected a new folder"),
+    ):
+        done = cli(f"{DISTILL} {kept} --name d {words}", cwd=work)
+        assert (done.code, done.err.count("error: ")) == (code, 1) and said in done.err, done.err
+    assert not (work / "runs" / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"levels": [9]}, "levels as two or more numbers"),
+        ({"levels": [9, 5, 0]}, "expected float32 of shape [3, 3, 4]"),
+        ({"levels": "x"}, "levels as two or more numbers"),
+        ({"origin": 3}, "origin as an object"),
+    ],
+)
+def test_a_folder_of_trajectories_is_checked(tmp_path: Path, change: dict, said: str) -> None:
+    made = Trajectories((9, 0), torch.zeros(3, 2, 4), torch.zeros(3, dtype=torch.int64), torch.ones(3))
+    folder = tmp_path / "kept"
+    save_trajectories(folder, made, made.rows(slice(1)), {"seed": 0})
+    train, val = load_trajectories(folder, 1, {"seed": 0}, (4,))
+    assert torch.equal(train.states, made.states) and len(val) == 1
+    with writing(folder) as writer:
+        for name in ("train", "val"):
+            writer.tensors(f"{name}.safetensors", {"states": made.states, "guidance": made.scales})
+        index = {"_class_name": "Trajectories", "levels": [9, 0], "origin": {"seed": 0}}
+        writer.json("model_index.json", index | change)
+    with pytest.raises(InputError, match=re.escape(said)):
+        load_trajectories(folder, 1, {"seed": 0}, (4,))
 
 
 def test_without_classes_there_is_no_guidance_to_learn(

@@ -48,7 +48,7 @@ from latentdiff.train.task import Task
 O = TypeVar("O", bound=LoopOptions)  # noqa: E741
 
 # Paths, which may have changed when a run is resumed: what they hold is compared
-PLACES = {"data", "vae", "text_encoder", "perceptual_weights", "run"}
+PLACES = {"data", "vae", "text_encoder", "perceptual_weights", "run", "trajectories_folder"}
 FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not change what is learned
     "steps",
     "epochs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from latentdiff.errors import InputError
 if TYPE_CHECKING:
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.pipeline import Pipeline
-    from latentdiff.train.trajectories import TrajectoryData
+    from latentdiff.train.trajectories import Trajectories, TrajectoryData
 
 GUIDANCE = 3.0  # the largest that a student learns, where nothing is said
 FEW = 16  # trajectories of a dry run, and at least for validation
@@ -78,8 +78,9 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
         network = build_network(config, seed=options.seed)
     else:
         network = student_network(teacher, options.seed)
-    # a dry run draws a few of them
-    data = _trajectories(options, checkpoint, teacher, FEW if dry_run else options.trajectories)
+    if dry_run:
+        options = options.model_copy(update={"trajectories": FEW, "trajectories_folder": None})
+    data = _trajectories(options, checkpoint, teacher, first=training.ranks.first)
     task = StudentTask(options, data, network, training.device)
 
     def measured(found: Mapping[str, float]) -> dict[str, str]:
@@ -91,10 +92,21 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     return common.finish(training, task, data, measured, following, dry_run=dry_run, as_json=as_json)
 
 
-def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeline, n: int) -> TrajectoryData:
-    """The teacher's ``n`` trajectories for training, and some for validation, drawn with a progress bar."""
-    from latentdiff.apps.cli.shared.progress import SamplingBar
-    from latentdiff.train.trajectories import TrajectoryData, draw_trajectories
+def _trajectories(
+    options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeline, *, first: bool
+) -> TrajectoryData:
+    """The teacher's trajectories for training, and some for validation: those of the folder that keeps them,
+    else drawn with a progress bar, and written there by the ``first`` of several processes.
+    """
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.files.paths import expanded
+    from latentdiff.train.trajectories import TrajectoryData
+    from latentdiff.train.trajectory_folder import (
+        has_trajectories,
+        load_trajectories,
+        origin_of,
+        save_trajectories,
+    )
 
     prompts = _prompts(checkpoint) if teacher.tokenizer is not None else ()
     high = options.guidance_high
@@ -102,25 +114,47 @@ def _trajectories(options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeli
         high = max(GUIDANCE, teacher.guidance, options.guidance_low)
     conditional = bool(teacher.classes) or teacher.tokenizer is not None
     scales = (options.guidance_low, high) if conditional else (1.0, 1.0)
-    made = {}
+    folder = None if options.trajectories_folder is None else expanded(options.trajectories_folder)
+    steps, n, seed = options.teacher_steps, options.trajectories, options.seed
+    origin = origin_of(teacher, n, steps=steps, scales=scales, seed=seed, prompts=prompts)
+    if folder is not None and has_trajectories(folder):
+        train, val = load_trajectories(folder, options.calls, origin, teacher.codec.latent_shape)
+        note(f"trajectories of {folder}")
+    else:
+        train, val = _drawn(options, teacher, scales, prompts)
+        if folder is not None and first:
+            save_trajectories(folder, train, val, origin)
+    return TrajectoryData(teacher, scales, teacher_name(checkpoint), train, val, tuple(prompts))
+
+
+def _drawn(
+    options: TrainStudent, teacher: Pipeline, scales: tuple[float, float], prompts: Sequence[str]
+) -> list[Trajectories]:
+    """Trajectories for training and for validation, in bfloat16 where the training computes in it."""
+    from latentdiff.apps.cli.shared.progress import SamplingBar
+    from latentdiff.parallel.device import network_dtype
+    from latentdiff.train.trajectories import draw_trajectories
+
+    dtype = network_dtype({"auto": "auto", "on": "bfloat16", "off": "float32"}[options.bf16], teacher.device)
+    made = []
     for name, count, seed in (
-        ("train", n, options.seed + SEEDS),
-        ("val", max(FEW, n // VALIDATION), options.seed + 2 * SEEDS),
+        ("train", options.trajectories, options.seed + SEEDS),
+        ("val", max(FEW, options.trajectories // VALIDATION), options.seed + 2 * SEEDS),
     ):
         with SamplingBar(f"trajectories for {name}") as bar:
-            made[name] = draw_trajectories(
-                teacher,
-                count,
-                calls=options.calls,
-                steps=options.teacher_steps,
-                scales=scales,
-                seed=seed,
-                prompts=prompts,
-                progress=bar.update,
+            made.append(
+                draw_trajectories(
+                    teacher.to(teacher.device, dtype=dtype),
+                    count,
+                    calls=options.calls,
+                    steps=options.teacher_steps,
+                    scales=scales,
+                    seed=seed,
+                    prompts=prompts,
+                    progress=bar.update,
+                )
             )
-    return TrajectoryData(
-        teacher, scales, teacher_name(checkpoint), made["train"], made["val"], tuple(prompts)
-    )
+    return made
 
 
 def teacher_name(checkpoint: Checkpoint) -> str:
