@@ -37,7 +37,11 @@ class LoopOptions(Config):
         None, "budget in wall time; instead of --steps, the learning rate decays to its end", gt=0, le=10**6
     )
     batch: int | None = setting(
-        None, "images of an optimizer step (default: VAE 128, MLP 512, others 128)", ge=1, le=65536
+        None,
+        "images of an optimizer step (default: VAE of a vector 128, of a grid 32; MLP 512, others 128; on"
+        " grids by --network auto)",
+        ge=1,
+        le=65536,
     )
     accumulate: int = setting(
         1,

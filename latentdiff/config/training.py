@@ -37,8 +37,9 @@ def _presets_of(number: str) -> str:
 
 
 def _latent(text: str | None) -> str | None:
-    if text is not None:
-        parse_latent(text)
+    if text is None or text.strip().lower() == "auto":
+        return None
+    parse_latent(text)
     return text
 
 
@@ -49,8 +50,9 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
 
     latent: Annotated[str | None, AfterValidator(_latent)] = setting(
         None,
-        "latent size as 32 or 4x7x7; a vector or CHANNELSxHEIGHTxWIDTH (default: 32 for small grey images; a"
-        " grid for others, 4 channels at a quarter of each side up to 48 pixels, 8 at an eighth above)",
+        "latent size as 32 or 4x7x7; a vector or CHANNELSxHEIGHTxWIDTH (auto, the default: 32 for small grey"
+        " images; a grid for others, 4 channels at a quarter of each side up to 48 pixels, 8 at an eighth"
+        " above)",
     )
     preset: Literal["small", "base", "large"] = setting(
         "small", "network size: small, base or large; small trains in minutes on a CPU, large needs a GPU"
@@ -59,7 +61,11 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
         None, "channels (default: by preset, 32, 64 or 128)", ge=8, le=1024, multiple_of=8, advanced=True
     )
     depth: int | None = setting(
-        None, "residual blocks a level (default: by preset, 0, 1 or 2)", ge=0, le=8, advanced=True
+        None,
+        "residual blocks a level (default: by preset, 0, 1 or 2; at least 1 for grids)",
+        ge=0,
+        le=8,
+        advanced=True,
     )
     detail: int | None = setting(
         None,
@@ -197,7 +203,8 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
     )
     width: int | None = setting(
         None,
-        f"units or base channels of the network (default: by preset, {_presets_of('width')})",
+        f"units or base channels of the network (default: by preset, {_presets_of('width')}; on grids by"
+        " --network auto)",
         ge=8,
         le=8192,
         multiple_of=8,

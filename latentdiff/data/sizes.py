@@ -9,16 +9,16 @@ from latentdiff.data.resize import Fit
 MOST_READ = 500  # images, evenly over the folder
 
 
-def sizes_in_heads(source: str, fit: Fit) -> set[tuple[int, int]]:
+def sizes_in_heads(source: str, fit: Fit) -> list[tuple[int, int]]:
     """The (height, width) of up to :data:`MOST_READ` images of a folder, by the heads of their files.
 
     Empty for data of another type. InputError for a folder that holds no images.
     """
     if source in NAMED:
-        return set()
+        return []
     path, reader = find_reader(source)
     if reader is None or not (reader.reads and reader.streams):
-        return set()
+        return []
     paths = list_folder(path, fit).paths
     chosen = paths[:: max(1, -(-len(paths) // MOST_READ))]
-    return {size for name in chosen if (size := size_in_head(path / name)) is not None}
+    return [size for name in chosen if (size := size_in_head(path / name)) is not None]

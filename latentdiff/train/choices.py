@@ -15,7 +15,7 @@ from latentdiff.pipeline.codec import Codec, IdentityCodec
 
 
 class GridChoice(NamedTuple):
-    """The network for latent grids of at most ``numbers``, in trainings of at most ``minutes``."""
+    """The network for grids of up to ``numbers``, in trainings of up to ``minutes``."""
 
     numbers: float
     minutes: float
@@ -25,8 +25,10 @@ class GridChoice(NamedTuple):
     lr: float
 
 
-# the first row that fits, by trials on photos of clothes (docs/quality.md); without minutes the last one
+# The first row that fits; without minutes they are without end. Trials stand behind the networks, those of
+# digits and emoji behind the first row (docs/quality.md, "Colour: the denoiser"); the minutes are choices.
 GRIDS = (
+    GridChoice(256, math.inf, "mlp", 512, 256, 2e-3),
     GridChoice(4096, 5, "mlp", 512, 256, 2e-3),
     GridChoice(math.inf, 40, "unet", 48, 64, 2e-3),
     GridChoice(math.inf, math.inf, "unet", 64, 64, 2e-3),
@@ -89,12 +91,14 @@ def usual_eta(options: TrainDenoiser, codec: Codec, *, classes: bool) -> float:
     return COLOUR_ETA if classes and _is_colour_grid(codec) else 0.0
 
 
-SIDE, LONG_SIDE = 64, 128  # pixels; larger images are brought to the area of such a square
-LONG = 120  # minutes, from which on it is the second (docs/quality.md)
+SIDE, LONG_SIDE = 64, 128  # pixels; images of more than twice the area of such a square are brought to it
+LONG = (
+    120  # minutes, from which on it is the second: a choice, of two hours there are samples (docs/quality.md)
+)
 
 
 def training_side(area: float, minutes: float) -> int:
-    """The side of the square, in pixels, whose area images of an ``area`` get in a training of ``minutes``.
+    """The side of the square, in pixels, to whose area images of an ``area`` are brought in so many minutes.
 
     :data:`LONG_SIDE` where there is time for it and images are not enlarged to more than twice their area.
     """
@@ -104,12 +108,12 @@ def training_side(area: float, minutes: float) -> int:
 def training_size(height: int, width: int, minutes: float) -> tuple[int, int]:
     """The (height, width) to train on for images of one size: that size where a latent grid fits it.
 
-    Sides become even, above 48 pixels multiples of 8; images above 128 pixels get the area of
-    :func:`training_side`, with about their aspect ratio.
+    Sides become even, above 48 pixels multiples of 8; images of more than twice the area of
+    :func:`training_side` get that area, with about their aspect ratio.
     """
-    large = max(height, width) > LONG_SIDE
     area = height * width
-    scale = training_side(area, minutes) / math.sqrt(area) if large else 1.0
+    side = training_side(area, minutes)
+    scale = side / math.sqrt(area) if area > 2 * side**2 else 1.0
     step = 8 if max(height, width) > SMALL_SIDE else 2
     found = [max(8, step * round(scale * side / step)) for side in (height, width)]
     return found[0], found[1]
@@ -138,7 +142,7 @@ def usual_augmentation(shape: tuple[int, ...], images: int, minutes: float) -> d
 
 
 CODEC = "colour"  # the VAE of the package
-# both are chosen by eye: a VAE of the images themselves is not yet compared at the same time
+# both are chosen by eye; for photos of clothes it is far ahead of a VAE of their own (docs/quality.md)
 LEAST_PSNR = 23.0  # dB
 LEAST_SIDE = 48  # pixels
 COMPARED = 100  # images that decide

@@ -50,7 +50,7 @@ def origin_of(
 
 
 def has_trajectories(folder: Path) -> bool:
-    """Whether it is a checkpoint folder, of any kind; InputError where it is neither that nor new or empty."""
+    """Whether it is a checkpoint folder of any kind; InputError where it is not that, new or empty."""
     if (folder / MANIFEST).is_file():
         return True
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

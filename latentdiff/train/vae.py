@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,6 +81,9 @@ def _digits(split: ImageSplit) -> bool:
     return bool((found == split.labels[chosen]).double().mean() > 0.5)
 
 
+TIMED = 32  # images that the cost of the perceptual term is measured on
+
+
 class VAETask:
     """Trains ``network`` on the images of ``data``; see :class:`latentdiff.train.task.Task`."""
 
@@ -125,6 +129,22 @@ class VAETask:
     def perceptual_fingerprint(self) -> str | None:
         """The network of the perceptual term, with the hash of unpublished weights; None without one."""
         return None if self._perceptual is None else self._perceptual.network.name
+
+    def perceptual_cost(self) -> float:
+        """How many times as long loss and gradients take with the perceptual term as without: measured."""
+        term, seconds = self._perceptual, {}
+        self.network.to(self.device)
+        positions = torch.arange(min(self.batch, TIMED))
+        for each in (None, term, None, term):  # the first two prepare the kernels
+            self._perceptual = each
+            begun = time.perf_counter()
+            self.loss(0, positions, positions % self.size)[0].backward()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            seconds[each is not None] = time.perf_counter() - begun
+            self.network.zero_grad(set_to_none=True)
+        self._perceptual = term
+        return seconds[True] / seconds[False]
 
     def prefetch(self, positions: Tensor, indices: Tensor) -> None:
         self.images.split.prefetch(indices)

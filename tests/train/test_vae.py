@@ -197,6 +197,19 @@ def test_the_validation_loss_holds_the_perceptual_term() -> None:
     assert found[2] - found[1] == pytest.approx(found[1] - found[0], rel=1e-4) and found[1] - found[0] > 0.01
 
 
+def test_the_cost_of_the_perceptual_term_is_measured_without_a_trace() -> None:
+    network = build(VAEConfig.of_preset("small", image=(1, 28, 28), latent=(UNITS,), width=8), seed=1)
+    task = VAETask(TrainVAE(bf16="off", perceptual=1.0), digits(), network, CPU)
+    before, loss = (
+        {k: v.clone() for k, v in network.state_dict().items()},
+        task.loss(0, *2 * [torch.arange(4)]),
+    )
+    assert task.perceptual_cost() > 1
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
+    assert torch.equal(task.loss(0, *2 * [torch.arange(4)])[0], loss[0]) and "perceptual" in loss[1]
+
+
 def test_a_network_without_a_weight_is_refused() -> None:
     with pytest.raises(ValueError, match="need a weight"):
         TrainVAE(perceptual_network="mnist")

@@ -401,11 +401,12 @@ def test_images_without_a_fitting_grid_are_refused() -> None:
 def test_the_default_latent_of_colour_images_is_said(cli: Callable, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "colour.npz", x_train=images, x_test=images[:4])
-    done = cli("train-vae --data colour.npz --dry-run --json", cwd=tmp_path)
-    assert (
-        json.loads(done.out)["network"]["latent"] == [4, 4, 4]
-        and "latent 4x4x4: 12 times fewer numbers than pixels" in done.err
-    )
+    for words in ("", "--latent auto"):
+        done = cli(f"train-vae --data colour.npz --dry-run --json {words}", cwd=tmp_path)
+        assert json.loads(done.out)["network"]["latent"] == [4, 4, 4]
+        assert "latent 4x4x4: 4 channels at 1/4 of each side, as for images up to 48 pixels, 12" in done.err
+        both = plans_of(cli(f"train --data colour.npz --minutes 2 --dry-run {words}", cwd=tmp_path))
+        assert both["vae"]["network"]["latent"] == [4, 4, 4]
     done = cli("train-vae --data colour.npz --latent 32 --dry-run --json", cwd=tmp_path)
     assert json.loads(done.out)["network"]["latent"] == [32] and "fewer numbers" not in done.err
 
@@ -485,6 +486,35 @@ def test_two_hours_get_larger_pictures(cli: Callable, tmp_path: Path) -> None:
     assert begun.code == 0, begun.err
     kept = plans_of(cli(f"{command} --dry-run", cwd=tmp_path))
     assert kept["denoiser"]["options"]["size"] == "64x64"
+    smooth_photos(tmp_path / "mixed", [(80 + k, 80) for k in range(4)] + 20 * [(900, 700)])
+    assert plans_of(cli("train --data mixed --minutes 120 --dry-run", cwd=tmp_path))["denoiser"]["network"][
+        "shape"
+    ] == [8, 16, 16]
+    smooth_photos(tmp_path / "thumbs", 20 * [(80, 80)] + [(900 + k, 700) for k in range(4)])
+    assert plans_of(cli("train --data thumbs --minutes 120 --dry-run", cwd=tmp_path))["denoiser"]["network"][
+        "shape"
+    ] == [8, 8, 8]
+
+
+def test_a_begun_training_goes_on_at_its_size_past_a_damaged_checkpoint(
+    cli: Callable, tmp_path: Path
+) -> None:
+    """Also where that was the images' own, which `train` would not choose."""
+    smooth_photos(tmp_path / "photos", [(128, 128)])
+    small = "--latent 8x8x8 --batch 4 --width 8 --depth 0 --workers 1 --bf16 off --save-every 1"
+    for steps in (1, 2):
+        more = (
+            "--resume mine-vae --steps 2"
+            if steps == 2
+            else f"--data photos --name mine-vae --steps 1 {small}"
+        )
+        begun = cli(f"train-vae {more}", cwd=tmp_path)
+        assert begun.code == 0, begun.err
+    (tmp_path / "runs/mine-vae/checkpoint-00000002/training/state.json").write_text("{")
+    again = cli("train --data photos --vae own --minutes 8 --name mine --dry-run", cwd=tmp_path)
+    assert again.code == 0, again.err
+    plans = plans_of(again)
+    assert plans["vae"]["network"]["image"] == [3, 128, 128]
 
 
 def test_photos_of_a_camera_are_not_trained_on_at_full_size(cli: Callable, tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def command(
         name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     build(RunOptions, {"name": name, "runs": values["runs"]})
     chosen = given(values)
+    if values["latent"] is not None and values["latent"].strip().lower() == "auto":
+        values["latent"], chosen = None, [name for name in chosen if name != "latent"]
     if values["vae"] not in (None, OWN_VAE) and "latent" in chosen:
         raise click.UsageError(f"--latent is for a VAE that is trained, got it with --vae {values['vae']}")
     begin = None
@@ -156,12 +158,14 @@ def _settle(values: dict[str, Any], place: Path) -> tuple[list[str], str | None]
         return [], None
     settled: list[str] = []
     minutes = values["minutes"] or MINUTES
-    found = {kind: Run(_folder(place, kind)).newest() for kind in SHARES}
+    found = {kind: Run(_folder(place, kind)).newest_whole()[0] for kind in SHARES}
     saved = {kind: saved_options(checkpoint) for kind, checkpoint in found.items() if checkpoint is not None}
-    if options.size is None and (before := [each["size"] for each in saved.values() if each.get("size")]):
-        options = options.model_copy(update={"size": before[0]})
-        values["size"], settled = before[0], ["size"]
-    data, size = _sized(options, minutes, stream=values["stream"], keep=values["latent"] is not None)
+    begun = next((each["size"] for each in saved.values() if "size" in each), None)
+    if options.size is None and begun is not None:
+        options = options.model_copy(update={"size": begun})
+        values["size"], settled = begun, ["size"]
+    keep = values["latent"] is not None or bool(saved)
+    data, size = _sized(options, minutes, stream=values["stream"], keep=keep)
     if size is not None:
         values["size"], settled = size, ["size"]
     begin = None
@@ -214,22 +218,21 @@ def _sized(options: DataOptions, minutes: float, *, stream: bool, keep: bool) ->
     if options.size is not None:
         return unreported_images(options, stream=stream), None
     sizes = sizes_in_heads(options.data, Fit(**options.reading()))
-    if len(sizes) < 2 and all(keep or training_size(*each, minutes) == each for each in sizes):
+    several = len(set(sizes)) > 1
+    if not several and all(keep or training_size(*each, minutes) == each for each in sizes):
         try:
             data = unreported_images(options, stream=stream)
         except SizesDiffer:  # in other heads than those that were read
-            sizes = set()
+            several = True
         else:
-            sizes = {(data.height, data.width)}
+            sizes = [(data.height, data.width)]
             if keep or training_size(data.height, data.width, minutes) == (data.height, data.width):
                 return data, None
-    if len(sizes) == 1:
-        (found,) = sizes
-        what, size = cross(*found), training_size(*found, minutes)
-    else:
-        areas = [height * width for height, width in sizes]
-        side = training_side(statistics.median(areas) if areas else 0, minutes)
+    if several:
+        side = training_side(statistics.median(height * width for height, width in sizes), minutes)
         what, size = "different sizes", (side, side)
+    else:
+        what, size = cross(*sizes[0]), training_size(*sizes[0], minutes)
     chosen = cross(*size)
     note(f"images of {what} are brought to {chosen} pixels; --size chooses another")
     return unreported_images(options.model_copy(update={"size": chosen}), stream=stream), chosen

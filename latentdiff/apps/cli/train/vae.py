@@ -78,6 +78,11 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
             f"perceptual term by the network {task.perceptual_fingerprint}: 28x28 grey images are taken for"
             " digits; --perceptual 0 leaves it out"
         )
+    if task.perceptual_fingerprint is not None and not dry_run:
+        note(
+            f"the perceptual term by {task.perceptual_fingerprint} makes a step"
+            f" {task.perceptual_cost():.1f} times as long; --perceptual-size and --perceptual-every choose"
+        )
 
     def measured(found: Mapping[str, float]) -> dict[str, str]:
         if "val_kl" not in found:
@@ -99,6 +104,7 @@ def _network(training: Training[TrainVAE], data: ImageData) -> tuple[Autoencoder
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.nn import build as build_network
     from latentdiff.nn.base_config import cross
+    from latentdiff.nn.vae_config import SMALL_SIDE
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.checkpoint.index import has_vae, of_diffusers
     from latentdiff.pipeline.components import diffusers_for, load_autoencoder
@@ -109,9 +115,11 @@ def _network(training: Training[TrainVAE], data: ImageData) -> tuple[Autoencoder
         config = vae_config_of(options, data)
         if options.latent is None and len(config.latent) == 3:
             fewer = math.prod(config.image) / math.prod(config.latent)
+            factor = config.image[1] // config.latent[1]
             note(
-                f"latent {cross(*config.latent)}: {fewer:.0f} times fewer numbers than pixels; --latent"
-                " chooses"
+                f"latent {cross(*config.latent)}: {config.latent[0]} channels at 1/{factor} of each side, as"
+                f" for images {'above' if max(config.image[1:]) > SMALL_SIDE else 'up to'} {SMALL_SIDE} pixels,"
+                f" {fewer:.0f} times fewer numbers than they have; --latent chooses"
             )
         return build_network(config, seed=options.seed), None
     index = source.json(INDEX)
