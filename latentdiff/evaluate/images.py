@@ -100,7 +100,8 @@ class SampleScores(MetricScores):
     ``scores`` has ``metric_table.SET_METRICS``: ``fd``: Frechet distance; ``kd``: kernel distance (unbiased,
     not times 1000); ``precision``, ``recall``, ``density``, ``coverage``: k-NN manifolds with k = 3;
     ``accuracy``: share of images that the network classifies as their label; ``confident``: share of images
-    whose class has a probability above 0.8. ``histogram``: images by predicted class; ``per_class``: for
+    whose class has a probability above 0.8; ``sharpness``: mean gradient of the pixels over that of the
+    reference. ``histogram``: images by predicted class; ``per_class``: for
     labeled images. What does not apply is None or empty.
     """
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentdiff.metrics.frechet import frechet, moments
 from latentdiff.metrics.half_samples import ReferenceKind, frechet_interval, kernel_interval
-from latentdiff.metrics.interval import Interval, bootstrap_mean, proportion_interval
+from latentdiff.metrics.interval import Interval, bootstrap_mean, bootstrap_ratio, proportion_interval
 from latentdiff.metrics.mmd import kernel_distance
 
 # images a side for each dimension of the features that an interval of a Frechet distance needs
@@ -117,6 +117,13 @@ def share_score(hits: Tensor, resampling: Resampling) -> Score:
 def proportion_score(share: float, n: int, resampling: Resampling) -> Score:
     """A share of ``n`` images that was counted elsewhere."""
     return share_score(torch.arange(n) < round(share * n), resampling)
+
+
+def ratio_score(values: Tensor, base: Tensor, resampling: Resampling) -> Score:
+    """The mean of per-image values float64 [N] over that of ``base`` [M]."""
+    if not resampling.count:
+        return Score(float(values.double().mean() / base.double().mean()))
+    return Score.of(bootstrap_ratio(values, base, **resampling.options()))
 
 
 def cramped(n: int, m: int, dim: int) -> bool:

@@ -21,6 +21,7 @@ from latentdiff.evaluate.interval_score import (
     kernel_score,
     mean_score,
     proportion_score,
+    ratio_score,
     share_score,
 )
 from latentdiff.metrics.features import Features, PerceptualNetwork, perceptual_distance
@@ -98,6 +99,13 @@ class FeatureSets:
             return None
         return share_score(found == self.labels, self.resampling)
 
+    def sharpness(self) -> Score | None:
+        """The mean gradient of the images over that of the reference, where both are known."""
+        mine, base = self.features.gradients, self.reference.gradients
+        if mine is None or base is None or not float(base.mean()) > 0:
+            return None
+        return ratio_score(mine, base, self.resampling)
+
     def confident(self) -> Score | None:
         """The share of images whose predicted class has a probability above 0.8."""
         found = self.features.confidence
@@ -166,6 +174,7 @@ SET_METRICS: tuple[Metric[FeatureSets], ...] = (
     Metric("coverage", "coverage", lambda sets: sets.share_of(sets.manifold.coverage, sets.y)),
     Metric("accuracy", "class accuracy", FeatureSets.accuracy),
     Metric("confident", "share of confident images", FeatureSets.confident),
+    Metric("sharpness", "sharpness", FeatureSets.sharpness, note="of the reference's"),
 )
 """Metrics of a set of images against a reference, in the features of a network."""
 

@@ -96,6 +96,28 @@ def bootstrap_mean(values: Tensor, *, resamples: int = 2000, level: float = 0.95
     return Interval(mean, mean, low, high, level, resamples)
 
 
+def bootstrap_ratio(
+    values: Tensor, base: Tensor, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """The mean of ``values`` [N] over that of ``base`` [M], independent of each other, with the percentile
+    interval of resampled means. Efron and Tibshirani 1993, 13.3.
+
+    InputError for no values, means of ``base`` that are not above 0, or fewer than 20 resamples.
+    """
+    check_resamples(resamples, least=LEAST_RESAMPLES)
+    if values.ndim != 1 or base.ndim != 1 or not (len(values) and len(base)):
+        found = f"{list(values.shape)} and {list(base.shape)}"
+        raise InputError(f"expected values [images], at least one on each side, found shapes {found}")
+    x, y = values.detach().double(), base.detach().double()
+    if not float(y.mean()) > 0:
+        raise InputError(f"expected a mean above 0 to divide by, found {float(y.mean()):g}")
+    generator = generator_of(seed)
+    draws = _resampled_means(x, resamples, generator) / _resampled_means(y, resamples, generator)
+    low, high = (float(draws.quantile((1 + side * level) / 2)) for side in (-1, 1))
+    ratio = float(x.mean() / y.mean())
+    return Interval(ratio, ratio, low, high, level, resamples)
+
+
 def proportion_interval(hits: Tensor, *, level: float = 0.95) -> Interval:
     """The share of true among ``hits`` bool [N] (or 0 and 1), with Wilson's interval.
 

@@ -25,7 +25,7 @@ from latentdiff.files.writing import write_whole
 from latentdiff.metrics.classifier import LinearClassifier
 from latentdiff.metrics.features.network import FeatureNetwork, Features
 
-FORMAT = 1  # raise it when what is stored, or how features are computed, changes
+FORMAT = 2  # raise it when what is stored, or how features are computed, changes
 CLASSIFIER_FORMAT = 1  # of classifiers alone
 Stored = tuple[tuple[int, ...], torch.dtype]
 """Shape and type of a tensor."""
@@ -67,8 +67,8 @@ class FeatureCache:
         found = self._load(_identity(network, images), _features_layout(network, images), {"values"})
         if found is None:
             return None
-        classes = (found.get("predictions"), found.get("confidence"))
-        return Features(network.name, network.sha256, found["values"], *classes)
+        others = (found.get(name) for name in ("predictions", "confidence", "gradients"))
+        return Features(network.name, network.sha256, found["values"], *others)
 
     def save(self, network: FeatureNetwork, images: Tensor, features: Features) -> None:
         """Store the features of ``images``."""
@@ -167,6 +167,7 @@ def _features_layout(network: FeatureNetwork, images: Tensor) -> dict[str, Store
         "values": ((n, network.dim), torch.float64),
         "predictions": ((n,), torch.int64),
         "confidence": ((n,), torch.float64),
+        "gradients": ((n,), torch.float64),
     }
 
 

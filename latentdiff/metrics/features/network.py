@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentdiff.errors import InputError
 from latentdiff.metrics.features.pixels import check_images
+from latentdiff.metrics.features.sharpness import gradients
 
 CHUNK = 50
 """Images in one call of a small network."""
@@ -72,7 +73,8 @@ class Features:
     """Features of N images, with the network that made them.
 
     values: float64 [N, D]; predictions: the most probable class, int64 [N], and confidence: its probability,
-    float64 [N], both None for a network without classes. All on the CPU.
+    float64 [N], both None for a network without classes; gradients: of the images themselves
+    (:mod:`latentdiff.metrics.features.sharpness`), float64 [N], None where unknown. All on the CPU.
     """
 
     network: str
@@ -80,11 +82,14 @@ class Features:
     values: Tensor
     predictions: Tensor | None = None
     confidence: Tensor | None = None
+    gradients: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Features:
-        """``function`` applied to values, predictions and confidence, as far as there are any."""
-        classes = (None if x is None else function(x) for x in (self.predictions, self.confidence))
-        return Features(self.network, self.sha256, function(self.values), *classes)
+        """``function`` applied to all tensors, as far as there are any."""
+        others = (
+            None if x is None else function(x) for x in (self.predictions, self.confidence, self.gradients)
+        )
+        return Features(self.network, self.sha256, function(self.values), *others)
 
     def __getitem__(self, indices: Tensor) -> Features:
         """The features at ``indices`` int64 [K] (or where a mask [N] is true)."""
@@ -165,4 +170,5 @@ def extract(
         raise InputError(
             f"{network.name}: expected finite features, found NaN or infinity; are these its weights?"
         )
-    return Features(network.name, network.sha256, stacked, torch.cat(predictions), torch.cat(confidence))
+    classes = torch.cat(predictions), torch.cat(confidence)
+    return Features(network.name, network.sha256, stacked, *classes, gradients(images))

@@ -24,7 +24,7 @@ SHARED = "--features mnist --resamples 20 --test-images 8 --threads 1 -n 12 --ne
 SCORE = {"value", "low", "high", "corrected", "resamples"}
 PAIRS = {"n", "identical", "psnr", "ssim", "rmse"}
 SETS = {"n", "reference", "features", "fd", "kd", "precision", "recall", "density", "coverage", "accuracy"}
-SETS |= {"confident", "histogram", "per_class"}
+SETS |= {"confident", "sharpness", "histogram", "per_class"}
 CLOSE = {"median", "test_median", "test_quantile", "share_closer_than_test_quantile"}
 KEYS = {  # of evaluation.json, which scripts of users read
     "vae": PAIRS | {"perceptual", "fd", "kl_nats", "active_units", "latent_units", "collapsed"},
@@ -102,7 +102,7 @@ def test_a_denoiser_run_has_every_part(
         assert fd["value"] > 0 and fd["low"] is None and fd["corrected"] is None and fd["resamples"] is None
     assert vae["n"] == 12 and vae["latent_units"] == 4 and vae["perceptual"]["network"] == "mnist"
     for side in (samples, samples["floor"]):
-        for name in ("kd", "precision", "recall", "density", "coverage", "confident"):
+        for name in ("kd", "precision", "recall", "density", "coverage", "confident", "sharpness"):
             assert side[name]["low"] <= side[name]["value"] <= side[name]["high"]
         assert side["n"] == 12 and side["reference"] == {"name": "tiny.npz test", "n": 12}
         assert side["features"]["name"] == "mnist" and len(side["features"]["sha256"]) == 64

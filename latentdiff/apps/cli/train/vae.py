@@ -116,9 +116,10 @@ def _network(training: Training[TrainVAE], data: ImageData) -> tuple[Autoencoder
         if options.latent is None and len(config.latent) == 3:
             fewer = math.prod(config.image) / math.prod(config.latent)
             factor = config.image[1] // config.latent[1]
+            large = "above" if max(config.image[1:]) > SMALL_SIDE else "up to"
             note(
                 f"latent {cross(*config.latent)}: {config.latent[0]} channels at 1/{factor} of each side, as"
-                f" for images {'above' if max(config.image[1:]) > SMALL_SIDE else 'up to'} {SMALL_SIDE} pixels,"
+                f" for images {large} {SMALL_SIDE} pixels,"
                 f" {fewer:.0f} times fewer numbers than they have; --latent chooses"
             )
         return build_network(config, seed=options.seed), None
