@@ -32,21 +32,25 @@ def work(
     return tmp_path
 
 
+QUICK = (
+    EDIT,
+    "inpaint --run runs/classes --input photo.png --samples 2 --steps 4 --solver repaint --jump-length 2",
+    "hybrid --run runs/classes --label ant --label bee -n 2 --steps 4 --sigma 1.5",
+    "sample-cold --restore --input photo.png --degradation-level 2",
+)
+SLOW = (
+    "edit --run runs/denoiser --input photo.png --level 9 --steps 4 --exact-steps --negate",
+    "denoise --run runs/denoiser --input photo.png --level 4,9 --steps 4 --blur-sigma 2",
+    "restore --run runs/classes --input photo.png --operator blur --noise 0.1 --steps 4",
+    "invert --run runs/classes --input photo.png --steps 4 --to cat",
+    "anagram --run runs/classes --label ant --label bee --view identity --view flip -n 2 --steps 4",
+    "p2p --run runs/text --prompt 'a disc' --edit 'a ring' -n 2 --steps 4 --sampler ddim",
+    "sample-cold -n 3 --seed 4 --steps 2",
+)
+
+
 @pytest.mark.parametrize(
-    "command",
-    [
-        EDIT,
-        "edit --run runs/denoiser --input photo.png --level 9 --steps 4 --exact-steps --negate",
-        "denoise --run runs/denoiser --input photo.png --level 4,9 --steps 4 --blur-sigma 2",
-        "restore --run runs/classes --input photo.png --operator blur --noise 0.1 --steps 4",
-        "inpaint --run runs/classes --input photo.png --samples 2 --steps 4 --solver repaint --jump-length 2",
-        "invert --run runs/classes --input photo.png --steps 4 --to cat",
-        "hybrid --run runs/classes --label ant --label bee -n 2 --steps 4 --sigma 1.5",
-        "anagram --run runs/classes --label ant --label bee --view identity --view flip -n 2 --steps 4",
-        "p2p --run runs/text --prompt 'a disc' --edit 'a ring' -n 2 --steps 4 --sampler ddim",
-        "sample-cold -n 3 --seed 4 --steps 2",
-        "sample-cold --restore --input photo.png --degradation-level 2",
-    ],
+    "command", [*QUICK, *(pytest.param(command, marks=pytest.mark.slow) for command in SLOW)]
 )
 def test_a_figure_is_repeated_from_its_file_to_the_last_byte(work: Path, cli: Callable, command: str) -> None:
     name, source = command.split()[0], "--input photo.png" if "--input" in command else ""
