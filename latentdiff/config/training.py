@@ -43,6 +43,36 @@ def _latent(text: str | None) -> str | None:
     return text
 
 
+class QuickOptions(Config):
+    """The quick evaluation of samples while a network trains."""
+
+    option_group: ClassVar[str] = "Run"
+
+    quick_samples: int = setting(
+        200,
+        "samples of the quick evaluation, which writes their kernel distance, and of a denoiser the class"
+        " accuracy, to log.jsonl and loss.png with every sample grid; 2 or more, 0 turns it off",
+        ge=0,
+        le=100_000,
+        group="Run",
+        advanced=True,
+    )
+    quick_share: float = setting(
+        0.03,
+        "most of the training's time that quick evaluations take; those beyond are left out",
+        ge=0,
+        le=1,
+        group="Run",
+        advanced=True,
+    )
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> Self:
+        if self.quick_samples == 1:
+            raise ValueError("`quick_samples` must be 0 or at least 2, got 1")
+        return self
+
+
 class TrainVAE(DataOptions, StreamOptions, LoopOptions):
     """Everything that defines the training of a VAE."""
 
@@ -172,7 +202,7 @@ class ShardOptions(Config):
     )
 
 
-class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
+class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, QuickOptions, LoopOptions):
     """Everything that defines the training of a denoiser."""
 
     option_group: ClassVar[str] = "Network"
@@ -351,28 +381,8 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         advanced=True,
     )
 
-    quick_samples: int = setting(
-        200,
-        "samples of the quick evaluation, which writes their kernel distance and class accuracy to log.jsonl"
-        " and loss.png with every sample grid; 2 or more, 0 turns it off",
-        ge=0,
-        le=100_000,
-        group="Run",
-        advanced=True,
-    )
-    quick_share: float = setting(
-        0.03,
-        "most of the training's time that quick evaluations take; those beyond are left out",
-        ge=0,
-        le=1,
-        group="Run",
-        advanced=True,
-    )
-
     @model_validator(mode="after")
     def _diffusion_is_valid(self) -> Self:
-        if self.quick_samples == 1:
-            raise ValueError("`quick_samples` must be 0 or at least 2, got 1")
         self.diffusion()
         if self.pixel and self.vae is not None:
             raise ValueError(f"`pixel` works without a VAE, got `vae` {self.vae}")
@@ -465,7 +475,7 @@ class TrainCold(DataOptions, DegradationConfig, LoopOptions):
         )
 
 
-class TrainStudent(LoopOptions):
+class TrainStudent(QuickOptions, LoopOptions):
     """Everything that defines the training of a student of few calls."""
 
     option_group: ClassVar[str] = "Model"

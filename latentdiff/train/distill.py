@@ -6,6 +6,7 @@ teacher lead, with the guidance as an input (Meng et al. 2023).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from latentdiff.config.diffusion import Prediction
 from latentdiff.config.training import TrainStudent
+from latentdiff.data import Dataset, Split, to_uint8
 from latentdiff.diffusion.denoiser import timestep
 from latentdiff.diffusion.prediction import to_x0
 from latentdiff.errors import InputError
@@ -26,6 +28,7 @@ from latentdiff.pipeline.components import config_of, denoiser_config
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.student import Student
 from latentdiff.train.batch import autocast
+from latentdiff.train.quick_evaluation import GridSamples, QuickEvaluation
 from latentdiff.train.trajectories import Trajectories, TrajectoryData, step_targets
 from latentdiff.viz.images import pair_grid, save_image
 
@@ -69,7 +72,6 @@ class StudentTask:
     """Trains ``network`` on trajectories; see :class:`latentdiff.train.task.Task`."""
 
     kind = "student"
-    quick = None
     perceptual_fingerprint = None
     betas = (0.9, 0.999)
     default_steps = 3000
@@ -87,6 +89,7 @@ class StudentTask:
         self.process = self.teacher.diffusion.model_copy(
             update={"clip": None, "prediction": student_prediction(self.teacher)}
         )
+        self.quick = self._quick_evaluation()
         self._times = torch.tensor([timestep(t) for t in levels[:-1]], dtype=torch.float32)
         known = [schedule.at(t) for t in levels]
         self._targets = step_targets(data.train, known)
@@ -94,6 +97,25 @@ class StudentTask:
         self._to_x0 = torch.tensor(
             [to_x0(self.process.prediction, *at, sigma_data=self.process.sigma_data) for at in known[:-1]]
         ).float()
+
+    def _quick_evaluation(self) -> QuickEvaluation | None:
+        """The quick evaluation of the options: against what the teacher draws from the second half of the
+        noise for validation. The student's samples are of the first half.
+        """
+        options, val = self.options, self.data.val
+        half = len(val) // 2
+        n = min(options.quick_samples, half)
+        if n < 2:
+            return None
+        drawn = Split(to_uint8(self._decoded(val.states[half:, -1])))
+        data = Dataset(f"samples of {self.data.name}", drawn, drawn, drawn, self.teacher.classes or None)
+        return QuickEvaluation(data, n, self.device, share=options.quick_share, by_class=False)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """The images [n, C, H, W] of latents, on the CPU."""
+        with torch.no_grad():
+            parts = [self.teacher.decode(part.to(self.device)).cpu() for part in latents.split(CHUNK)]
+        return torch.cat(parts)
 
     def prefetch(self, positions: Tensor, indices: Tensor) -> None: ...
 
@@ -168,13 +190,18 @@ class StudentTask:
             eta=0.0,
         )
 
-    def save_samples(self, network: nn.Module, path: Path) -> None:
+    def save_samples(self, network: nn.Module, path: Path) -> GridSamples:
         """Pairs from the same noise: above what the teacher draws, below the student."""
-        some = self.data.val.rows(slice(0, SHOWN))
-        teachers, students = (
-            self.teacher.decode(x.to(self.device)) for x in (some.states[:, -1], self._ends(network, some))
-        )
-        save_image(pair_grid(teachers, students), path)
+        val = self.data.val
+
+        def draw(first: int, n: int) -> Tensor:
+            return self._decoded(self._ends(network, val.rows(slice(first, first + n))))
+
+        begun = time.monotonic()
+        students = draw(0, min(SHOWN, len(val)))
+        seconds = time.monotonic() - begun
+        save_image(pair_grid(self._decoded(val.states[: len(students), -1]), students), path)
+        return GridSamples(to_uint8(students), seconds, lambda first, n: to_uint8(draw(first, n)))
 
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         return {}

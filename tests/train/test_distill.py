@@ -211,6 +211,26 @@ def test_a_student_of_all_steps_is_its_teacher_from_the_start(teacher: Pipeline)
         student.sample(2, label=0, guidance=2)
 
 
+def test_samples_are_measured_against_the_teachers_while_a_student_trains(
+    vector: Pipeline, tmp_path: Path
+) -> None:
+    """Of other noise than the teacher's; those of a student that is its teacher are as near as chance allows."""
+    task = task_of(vector, drawn(vector, n=200, calls=4, steps=4, high=1.0), quick_samples=100)
+    assert task.quick is not None
+    grid = task.save_samples(task.network, tmp_path / "s.png")
+    near = task.quick.measure(grid, planned=1e6, spent=0, last=True)
+    assert near.values["quick_samples"] == 100 and "KD (" in near.text
+    with torch.no_grad():
+        for weight in task.network.parameters():
+            weight.mul_(0.5)
+    far = task.quick.measure(
+        task.save_samples(task.network, tmp_path / "s.png"), planned=1e6, spent=0, last=True
+    )
+    assert abs(near.values["quick_kd"]) < 0.2 * far.values["quick_kd"], (near, far)
+    for options, n in (({"quick_samples": 0}, 200), ({}, 3)):
+        assert task_of(vector, drawn(vector, n=n), **options).quick is None
+
+
 def test_a_student_learns(vector: Pipeline) -> None:
     made = drawn(vector, n=120, calls=1, steps=8)
     task = task_of(vector, made)

@@ -84,9 +84,12 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     task = StudentTask(options, data, network, training.device)
 
     def measured(found: Mapping[str, float]) -> dict[str, str]:
-        return {
+        lines = {
             "validation": f"loss {found['val_loss']:.4f}, {found['val_end']:.3f} from the teacher's samples"
         }
+        if task.quick is not None and "quick_kd" in found:
+            lines["against samples of the teacher"] = task.quick.describe(found)
+        return lines
 
     following = "latentdiff sample --run"
     return common.finish(training, task, data, measured, following, dry_run=dry_run, as_json=as_json)
