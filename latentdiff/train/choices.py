@@ -10,6 +10,7 @@ import torch
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import to_float
 from latentdiff.data.types import ImageSplit
+from latentdiff.nn.networks import KINDS
 from latentdiff.nn.vae_config import SMALL_SIDE
 from latentdiff.pipeline.codec import Codec, IdentityCodec
 
@@ -53,7 +54,8 @@ def resolved(options: TrainDenoiser, codec: Codec) -> TrainDenoiser:
         update["prediction"] = "x0" if grid and not options.diffusion().schedule.zero_terminal_snr else "v"
     if options.network == "auto" and grid and not options.text and options.preset == "small":
         numbers, minutes = math.prod(codec.latent_shape), options.minutes or math.inf
-        choice = next(row for row in GRIDS if numbers <= row.numbers and minutes <= row.minutes)
+        fits = [row for row in GRIDS if KINDS[row.network].takes(codec.latent_shape)]
+        choice = next((row for row in fits if numbers <= row.numbers and minutes <= row.minutes), fits[-1])
         update["network"] = choice.network
         for name in ("width", "batch", "lr"):
             if getattr(options, name) is None:

@@ -22,7 +22,8 @@ from latentdiff.train.latents import ImageLatents, latents_of, normalized_for
 
 
 def codec(latent: tuple[int, ...] = (2, 8, 8), side: int = 32) -> VAECodec:
-    config = VAEConfig(image=(3, side, side), latent=latent, width=8, hidden=16)
+    sides = (side, side) if len(latent) == 1 else (4 * latent[1], 4 * latent[2])
+    config = VAEConfig(image=(3, *sides), latent=latent, width=8, hidden=16)
     channels = latent[0]
     return VAECodec(build(config, seed=1), LatentStatistics(torch.zeros(channels), torch.ones(channels)))
 
@@ -71,6 +72,7 @@ def images(n: int = 30) -> Split:
         (codec((8, 8, 8)), {"minutes": 3}, "x0", "mlp"),
         (codec((8, 8, 8)), {"minutes": 30}, "x0", "unet"),
         (codec((8, 8, 8)), {"steps": 30}, "x0", "unet"),
+        (codec((40, 2, 16)), {"steps": 30}, "x0", "mlp"),  # no UNet takes it
         (codec((8,)), {"minutes": 30}, "v", "auto"),
         (IdentityCodec((3, 16, 16)), {"minutes": 30, "pixel": True}, "v", "auto"),
         (codec(), {"minutes": 30, "prediction": "eps", "network": "dit"}, "eps", "dit"),
