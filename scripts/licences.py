@@ -95,6 +95,7 @@ WEIGHTS = (
     ),
     Thing("model `digits`", "in the package", "Apache-2.0", _DIGITS),
     Thing("model `digits-pixels`", "in the package", "Apache-2.0", _DIGITS),
+    Thing("model `digits-student`", "in the package", "Apache-2.0", _DIGITS),
     Thing("model `scenes`", "in the package", "Apache-2.0", _DIGITS),
     Thing(
         "feature network `mnist`",

@@ -45,11 +45,11 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("sample --run ", ["new", "old", "clothes", "colour", "digits", "digits-pixels", "scenes", ""]),
+        ("sample --run ", ["new", "old", "clothes", "colour", "digits", "digits-pixels", "digits-student", "scenes", ""]),
         ("sample --run o", ["old", "o"]),
         ("sample --runs elsewhere --run o", ["other", "o"]),
         ("sample --runs nowhere --run n", ["n"]),
-        ("edit --run dig", ["digits", "digits-pixels", "dig"]),
+        ("edit --run dig", ["digits", "digits-pixels", "digits-student", "dig"]),
         ("train --vae col", ["colour", "col"]),
         ("train-denoiser --vae ne", ["new", "ne"]),
         ("train-vae --data mnist", ["mnist5k", "mnist", "mnist"]),

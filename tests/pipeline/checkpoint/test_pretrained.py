@@ -76,7 +76,8 @@ def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> 
     if model.about["images"] is not None:
         data = load_dataset(model.about["images"])
         assert data.shape == pipeline.codec.image_shape and (data.classes or ()) == tuple(pipeline.classes)
-    images = pipeline.sample(2, steps=2)
+    images = pipeline.sample(2, steps=None if pipeline.student else 2)
+    assert (pipeline.student.teacher if pipeline.student else None) == model.about.get("teacher")
     assert images.shape == (2, *pipeline.codec.image_shape) and float(images.std()) > 0.1
 
 
@@ -105,6 +106,21 @@ def test_the_digits_of_the_package_are_those_that_are_asked_for() -> None:
     seen = extract(feature_network("mnist"), to_uint8(images)).predictions
     assert seen is not None
     assert float((seen == torch.arange(60) % 10).double().mean()) >= 0.9
+
+
+def test_the_student_of_the_digits_draws_what_they_draw_in_one_call() -> None:
+    teacher, student = latentdiff.load("digits"), latentdiff.load("digits-student")
+    assert student.student is not None and student.student.calls == 1
+    calls: list[int] = []
+    student.network.register_forward_pre_hook(lambda *_: calls.append(1))
+    labels = [k % 10 for k in range(100)]
+    ours, theirs = student.sample(100, label=labels), teacher.sample(100, label=labels)
+    assert len(calls) == 1
+    seen = extract(feature_network("mnist"), to_uint8(ours)).predictions
+    assert seen is not None and float((seen == torch.tensor(labels)).double().mean()) >= 0.95
+    other = teacher.sample(100, label=labels, seed=1000)
+    near, far = ((ours - each).square().flatten(1).mean(1).sqrt().median() for each in (theirs, other))
+    assert near < 0.4 * far
 
 
 def test_a_listing_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
