@@ -53,6 +53,10 @@ class Thing(NamedTuple):
     origin: str
 
 
+_CLOTHES = (
+    "trained on the CC0 photos of github.com/alexeygrigorev/clothing-dataset-small (A. Grigorev and contributors),"
+    " with the VAE `colour`"
+)
 _DIGITS = "trained on MNIST (Y. LeCun, C. Cortes) by the commands of `latentdiff models`"
 DATA = (
     Thing(
@@ -79,13 +83,8 @@ DATA = (
     ),
 )
 WEIGHTS = (
-    Thing(
-        "model `clothes`",
-        "in the package",
-        "Apache-2.0",
-        "trained on the CC0 photos of github.com/alexeygrigorev/clothing-dataset-small (A. Grigorev and"
-        " contributors), with the VAE `colour`",
-    ),
+    Thing("model `clothes`", "in the package", "Apache-2.0", _CLOTHES),
+    Thing("model `clothes-student`", "in the package", "Apache-2.0", _CLOTHES),
     Thing(
         "model `colour`",
         "in the package",

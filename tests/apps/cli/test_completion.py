@@ -45,7 +45,21 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("sample --run ", ["new", "old", "clothes", "colour", "digits", "digits-pixels", "digits-student", "scenes", ""]),
+        (
+            "sample --run ",
+            [
+                "new",
+                "old",
+                "clothes",
+                "clothes-student",
+                "colour",
+                "digits",
+                "digits-pixels",
+                "digits-student",
+                "scenes",
+                "",
+            ],
+        ),
         ("sample --run o", ["old", "o"]),
         ("sample --runs elsewhere --run o", ["other", "o"]),
         ("sample --runs nowhere --run n", ["n"]),
