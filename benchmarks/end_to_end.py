@@ -1,18 +1,18 @@
 """Whole commands: seconds from the start of the process to the file, and within a process that runs already.
 
 python -m benchmarks.end_to_end [--rounds 3] [--threads 2] [--device cuda] [--before FOLDER] [--json FILE]
-    [-n 10000,1000] [--digits-student RUN] [--scenes-student RUN]
+    [-n 10000,1000,200] [--student digits=RUN]
 
-Draws digits (an MLP on 32 numbers) and pictures for a caption (a UNet on 4 x 8 x 8), DDIM with 50 steps, in
-turn by every implementation, --rounds times. --before is a checkout of an earlier commit with its kernels
-built:
+Draws digits (an MLP on 32 numbers), pictures for a caption (a UNet on 4 x 8 x 8) and photos of clothes (a
+UNet on 8 x 8 x 8), DDIM with 50 steps, in turn by every implementation, --rounds times. --before is a
+checkout of an earlier commit with its kernels built:
 
     git worktree add /tmp/before e6ddb38 && cd /tmp/before && python setup.py build_ext --inplace
 
-It draws with its own copies of the models. `diffusers' loop` is the loop that its users write, with
-DDIMScheduler and our network in float32. The students are those of the package, or trained runs. Each
-measurement is a process of its own; within it the model has drawn once before the clock starts. The table has
-the fastest round.
+It draws with its own copies of the models, as far as it has them. `diffusers' loop` is the loop that its
+users write, with DDIMScheduler and our network in float32. The students are those of the package, or trained
+runs. Each measurement is a process of its own; within it the model has drawn once before the clock starts.
+The table has the fastest round.
 """
 
 from __future__ import annotations
@@ -56,7 +56,11 @@ class Drawing:
     guidance: float
 
 
-DRAWINGS = {"digits": Drawing("digits", None, 1.0), "scenes": Drawing("scenes", CAPTION, 3.0)}
+DRAWINGS = {
+    "digits": Drawing("digits", None, 1.0),
+    "scenes": Drawing("scenes", CAPTION, 3.0),
+    "clothes": Drawing("clothes", None, 4.0),
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Contender:
     def words(self, n: int, device: torch.device, out: Path) -> list[str]:
         """The command line that writes ``n`` images to ``out``."""
         words = ["sample", "--run", str(self.model), "-n", str(n), "--out", str(out)]
-        words += ["--guidance", f"{self.drawing.guidance:g}", "--device", str(device)]
+        words += ["--guidance", f"{self.drawing.guidance:g}", "--eta", "0", "--device", str(device)]
         words += [] if self.steps is None else ["--steps", str(self.steps)]
         words += [] if self.drawing.text is None else ["--prompt", self.drawing.text]
         if self.checkout == ROOT:
@@ -106,10 +110,8 @@ def contenders(
     student = student or shipped_folder(f"{drawing.model}-student")
     if before is not None:
         places = [before / folder / drawing.model for folder in MODELS]
-        model = next((place for place in places if place.exists()), None)
-        if model is None:
-            raise click.ClickException(f"{before}: expected one of {', '.join(map(str, places))}")
-        yield Contender("before", drawing, before, model)
+        for model in [place for place in places if place.exists()][:1]:
+            yield Contender("before", drawing, before, model)
     if find_spec("diffusers") is not None:
         yield Contender("diffusers' loop", drawing, ROOT, ours, loop="diffusers", command=False)
     yield Contender("latentdiff, float32", drawing, ROOT, ours)
@@ -177,21 +179,14 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to draw."
 )
-@click.option("-n", "counts", default="10000,1000", show_default=True, help="Digits, and pictures.")
+@click.option("-n", "counts", default="10000,1000,200", show_default=True, help="Images of each model.")
 @click.option(
     "--before",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
     help="Checkout of an earlier commit.",
 )
 @click.option(
-    "--digits-student",
-    type=click.Path(exists=True, resolve_path=True, path_type=Path),
-    help="Run instead of the package's student.",
-)
-@click.option(
-    "--scenes-student",
-    type=click.Path(exists=True, resolve_path=True, path_type=Path),
-    help="Run instead of the package's student.",
+    "--student", "students", multiple=True, metavar="MODEL=RUN", help="Instead of the package's student."
 )
 @click.option("--json", "json_path", type=Target(), help="Write everything measured.")
 def main(
@@ -200,8 +195,7 @@ def main(
     device: str,
     counts: str,
     before: Path | None,
-    digits_student: Path | None,
-    scenes_student: Path | None,
+    students: tuple[str, ...],
     json_path: Path | None,
 ) -> None:
     """Time whole drawings, in a process and from start to file."""
@@ -210,7 +204,17 @@ def main(
     except ValueError:
         numbers = []
     if len(numbers) != len(DRAWINGS) or min(numbers) < 1:
-        raise click.UsageError(f"-n: expected two numbers of 1 or more such as 10000,1000, got {counts!r}")
+        raise click.UsageError(
+            f"-n: expected three numbers of 1 or more such as 10000,1000,200, got {counts!r}"
+        )
+    runs = {}
+    for each in students:
+        name, _, run = each.partition("=")
+        if name not in DRAWINGS or not Path(run).is_dir():
+            raise click.UsageError(
+                f"--student: expected {' or '.join(DRAWINGS)}, = and the folder of a run, got {each!r}"
+            )
+        runs[name] = Path(run).resolve()
     torch.set_num_threads(threads)
     try:
         place = resolve_device(device)
@@ -219,10 +223,9 @@ def main(
     where = machine(place, cpu=processor_name())
     click.echo(machine_line(where))
     results = {}
-    students = {"digits": digits_student, "scenes": scenes_student}
     with tempfile.TemporaryDirectory() as folder:
         for n, (name, drawing) in zip(numbers, DRAWINGS.items(), strict=True):
-            every = list(contenders(drawing, before, students[name], place))
+            every = list(contenders(drawing, before, runs.get(name), place))
             rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in every}
             for k in range(rounds):
                 for each in every if k % 2 == 0 else reversed(every):

@@ -34,7 +34,7 @@ def conditions(pipeline: Any, n: int, text: str | None) -> list[Any] | None:
 def own(pipeline: Any, n: int, job: dict[str, Any]) -> Tensor:
     """Images by `Pipeline.sample`."""
     label = conditions(pipeline, n, job["text"])
-    images: Tensor = pipeline.sample(n, steps=job["steps"], label=label, guidance=job["guidance"])
+    images: Tensor = pipeline.sample(n, steps=job["steps"], label=label, guidance=job["guidance"], eta=0.0)
     return images.cpu()
 
 

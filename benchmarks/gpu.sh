@@ -67,7 +67,7 @@ part sampling 120 "$PYTHON" -m benchmarks.sampling --device cuda --rounds 3 --se
 part distill 60 "$PYTHON" -m latentdiff distill --run digits --calls 1 --steps 500 --trajectories 20000 \
     --device cuda --runs "$out/runs" --name student
 part end-to-end 90 "$PYTHON" -m benchmarks.end_to_end --rounds 2 --device cuda \
-    --digits-student "$out/runs/student" --json "$out/end-to-end.json"
+    --student digits="$out/runs/student" --json "$out/end-to-end.json"
 rm -rf "$out/runs"
 
 {

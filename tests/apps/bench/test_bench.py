@@ -622,13 +622,13 @@ def test_what_would_fail_after_minutes_fails_at_once(arguments: list[str], messa
 
 @pytest.mark.slow
 def test_whole_drawings_are_the_same_images_by_every_loop(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "benchmarks.end_to_end", "-n", "12,3", "--rounds", "1", "--threads", "1"]
+    line = [sys.executable, "-m", "benchmarks.end_to_end", "-n", "12,3,3", "--rounds", "1", "--threads", "1"]
     done = subprocess.run(
         [*line, "--json", str(tmp_path / "e.json")], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "e.json").read_text())["results"]
-    for name in ("digits", "scenes"):
+    for name in ("digits", "scenes", "clothes"):
         rounds = results[name]["rounds"]
         ours = torch.tensor(rounds["latentdiff, float32"][0]["means"])
         assert rounds["latentdiff, float32"][0]["to_file"] > 0
