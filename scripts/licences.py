@@ -96,6 +96,7 @@ WEIGHTS = (
     Thing("model `digits-pixels`", "in the package", "Apache-2.0", _DIGITS),
     Thing("model `digits-student`", "in the package", "Apache-2.0", _DIGITS),
     Thing("model `scenes`", "in the package", "Apache-2.0", _DIGITS),
+    Thing("model `scenes-student`", "in the package", "Apache-2.0", _DIGITS),
     Thing(
         "feature network `mnist`",
         "in the package",

@@ -57,6 +57,7 @@ def folder(tmp_path: Path) -> Path:
                 "digits-pixels",
                 "digits-student",
                 "scenes",
+                "scenes-student",
                 "",
             ],
         ),
