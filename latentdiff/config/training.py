@@ -493,8 +493,9 @@ class TrainStudent(QuickOptions, LoopOptions):
     trajectories_folder: str | None = setting(
         None,
         "folder that keeps the samples: read where it has them, else drawn and written; for a resumed"
-        " training, and for students of fewer calls",
+        " training, and for students of fewer calls (default: they are not kept)",
         group="Data",
+        min_length=1,
         advanced=True,
     )
     guidance_low: float = setting(
