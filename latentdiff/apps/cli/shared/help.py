@@ -29,7 +29,7 @@ RUN, IMAGES = "a run or a model", "a data set, or a file or folder of images"
 EXPECTED = {  # what a text names that may be a path, by its option or argument
     **dict.fromkeys(("--run", "--run-colour", "--vae", "--init-from", "--resume"), RUN),
     **dict.fromkeys(("--data", "--data-colour", "--input", "--images", "--reference", "data"), IMAGES),
-    **dict.fromkeys(("--runs", "--data-root"), "a folder"),
+    **dict.fromkeys(("--runs", "--data-root", "--trajectories-folder"), "a folder"),
     **dict.fromkeys(("--feature-weights", "--perceptual-weights"), "a file"),
     "--image-cache": "a folder or off",
     "--config": "a file or the name of a recipe",
