@@ -124,10 +124,7 @@ def draw_trajectories(
     levels, fine = student_levels(teacher, calls, steps)
     key, shape = teacher.key(seed, n), teacher.codec.latent_shape
     step = teacher.plan(Sampling(steps=steps))[0]
-    conditioning, null = _conditioning(teacher, n, prompts, seed)
-    low, high = scales
-    drawn = integers("student_guidance", torch.arange(n), seed=seed, choices=GUIDANCES)
-    guidance = torch.ones(n) if conditioning is None else low + (high - low) * drawn / (GUIDANCES - 1)
+    conditioning, null, guidance = conditions_of(teacher, n, scales=scales, seed=seed, prompts=prompts)
 
     def make(rows: slice, recorder: Recorder) -> SampleResult:
         x = start(key[rows], shape)
@@ -155,6 +152,19 @@ def draw_trajectories(
     with torch.no_grad():
         made = map_images(n, most, make, device=teacher.device, recorder=Recorder(progress=progress))
     return Trajectories(tuple(levels), made.images, conditioning, guidance)
+
+
+def conditions_of(
+    teacher: Pipeline, n: int, *, scales: tuple[float, float], seed: int, prompts: Sequence[str] = ()
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """What n trajectories are drawn for: their conditioning and that which is all null (None of both without
+    any), and their guidance float32 [n]; on the CPU.
+    """
+    conditioning, null = _conditioning(teacher, n, prompts, seed)
+    low, high = scales
+    drawn = integers("student_guidance", torch.arange(n), seed=seed, choices=GUIDANCES)
+    guidance = torch.ones(n) if conditioning is None else low + (high - low) * drawn / (GUIDANCES - 1)
+    return conditioning, null, guidance
 
 
 def _conditioning(

@@ -61,21 +61,19 @@ def has_trajectories(folder: Path) -> bool:
 def save_trajectories(
     folder: Path, train: Trajectories, val: Trajectories, origin: Mapping[str, Any]
 ) -> None:
-    """Write them into a new folder; InputError where it holds something else."""
+    """Write their states into a new folder; InputError where it holds something else."""
     with writing(folder) as writer:
         for name, made in zip(SPLITS, (train, val), strict=True):
-            tensors = {"states": made.states, "guidance": made.scales}
-            if made.conditioning is not None:
-                tensors["conditioning"] = made.conditioning
-            writer.tensors(f"{name}.safetensors", tensors)
-        writer.json(INDEX, {"_class_name": KIND, "levels": list(train.levels), "origin": dict(origin)})
+            writer.tensors(f"{name}.safetensors", {"states": made.states})
+        calls = len(train.levels) - 1
+        writer.json(INDEX, {"_class_name": KIND, "calls": calls, "origin": dict(origin)})
 
 
-def load_trajectories(
+def load_states(
     folder: Path, calls: int, origin: Mapping[str, Any], shape: Sequence[int]
-) -> tuple[Trajectories, Trajectories]:
-    """Those of a folder for training and for validation, of latents ``shape``, at the levels of a student of
-    so many ``calls``.
+) -> tuple[Tensor, Tensor]:
+    """States float32 [n, calls + 1, *shape] of a folder, for training and for validation, at the levels of a
+    student of so many ``calls``.
 
     InputError where it is damaged, has others than those of ``origin``, or none at these levels.
     """
@@ -90,42 +88,23 @@ def load_trajectories(
                 f"{folder}: has trajectories of another {name.replace('_', ' ')}; name a new folder to draw"
                 " those for this training"
             )
-    level = Annotated[int, Strict(), Field(ge=0, lt=10**6)]
-    levels = checked(
-        Annotated[list[level], Field(min_length=2, max_length=1001)],
-        index.get("levels"),
-        where,
-        "levels as two or more numbers",
-    )
-    many = len(levels) - 1
+    number = Annotated[int, Strict(), Field(ge=1, le=1000)]
+    many = checked(number, index.get("calls"), where, "calls as a number from 1 to 1000")
     if many % calls:
         raise InputError(
             f"{folder}: has trajectories at the levels of {many} calls, of which {calls} are no part; name a"
             " new folder"
         )
-    every = many // calls
-    train, val = (_split(checkpoint, name, tuple(levels), every, shape) for name in SPLITS)
-    return train, val
+    train, val = (_states(checkpoint, name, (many + 1, *shape)) for name in SPLITS)
+    return train[:, :: many // calls].contiguous(), val[:, :: many // calls].contiguous()
 
 
-def _split(
-    checkpoint: Checkpoint, name: str, levels: tuple[int, ...], every: int, shape: Sequence[int]
-) -> Trajectories:
+def _states(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> Tensor:
     file = f"{name}.safetensors"
-    tensors, where = checkpoint.tensors(file), f"{checkpoint.folder}/{file}"
-    states, scales, known = (tensors.get(key) for key in ("states", "guidance", "conditioning"))
-    n = 0 if scales is None else len(scales)
-    _check(states, (n, len(levels), *shape), f"{where}: states")
-    _check(scales, (n,), f"{where}: guidance")
-    if known is not None and (len(known) != n or not (known.dtype == torch.int64 or known.dim() == 3)):
-        raise InputError(f"{where}: conditioning: expected labels or texts of {n}, found {list(known.shape)}")
-    assert states is not None and scales is not None
-    return Trajectories(levels[::every], states[:, ::every].contiguous(), known, scales)
-
-
-def _check(tensor: Tensor | None, shape: tuple[int, ...], where: str) -> None:
-    if tensor is None or tensor.dtype != torch.float32 or tensor.shape != shape or not shape[0]:
-        found = "none" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
-        raise InputError(f"{where}: expected float32 of shape {list(shape)}, found {found}")
-    if not bool(torch.isfinite(tensor).all()):
+    where, states = f"{checkpoint.folder}/{file}: states", checkpoint.tensors(file).get("states")
+    if states is None or states.dtype != torch.float32 or states.shape[1:] != shape:
+        found = "none" if states is None else f"{states.dtype} {list(states.shape)}"
+        raise InputError(f"{where}: expected float32 of shape {['n', *shape]}, found {found}")
+    if not bool(torch.isfinite(states).all()):
         raise InputError(f"{where}: expected finite numbers")
+    return states

@@ -34,7 +34,7 @@ from latentdiff.train.trajectories import (
     step_targets,
     student_levels,
 )
-from latentdiff.train.trajectory_folder import load_trajectories, save_trajectories
+from latentdiff.train.trajectory_folder import load_states, save_trajectories
 
 CPU = torch.device("cpu")
 
@@ -376,27 +376,29 @@ def test_kept_trajectories_are_read_instead_of_drawn(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "shape", "said"),
     [
-        ({"levels": [9]}, "levels as two or more numbers"),
-        ({"levels": [9, 5, 0]}, "expected float32 of shape [3, 3, 4]"),
-        ({"levels": "x"}, "levels as two or more numbers"),
-        ({"origin": 3}, "origin as an object"),
+        ({"calls": 0}, (3, 2, 4), "calls as a number from 1 to 1000"),
+        ({"calls": 2}, (3, 2, 4), "expected float32 of shape ['n', 3, 4], found torch.float32 [3, 2, 4]"),
+        ({"calls": "x"}, (3, 2, 4), "calls as a number from 1 to 1000"),
+        ({"origin": 3}, (3, 2, 4), "origin as an object"),
+        ({}, (), "expected float32 of shape"),
+        ({}, (3, 2, 5), "expected float32 of shape"),
     ],
 )
-def test_a_folder_of_trajectories_is_checked(tmp_path: Path, change: dict, said: str) -> None:
-    made = Trajectories((9, 0), torch.zeros(3, 2, 4), torch.zeros(3, dtype=torch.int64), torch.ones(3))
+def test_a_folder_of_trajectories_is_checked(tmp_path: Path, change: dict, shape: tuple, said: str) -> None:
+    made = Trajectories((9, 0), torch.randn(3, 2, 4), torch.zeros(3, dtype=torch.int64), torch.ones(3))
     folder = tmp_path / "kept"
     save_trajectories(folder, made, made.rows(slice(1)), {"seed": 0})
-    train, val = load_trajectories(folder, 1, {"seed": 0}, (4,))
-    assert torch.equal(train.states, made.states) and len(val) == 1
+    train, val = load_states(folder, 1, {"seed": 0}, (4,))
+    assert torch.equal(train, made.states) and len(val) == 1
     with writing(folder) as writer:
         for name in ("train", "val"):
-            writer.tensors(f"{name}.safetensors", {"states": made.states, "guidance": made.scales})
-        index = {"_class_name": "Trajectories", "levels": [9, 0], "origin": {"seed": 0}}
+            writer.tensors(f"{name}.safetensors", {"states": torch.zeros(shape)})
+        index = {"_class_name": "Trajectories", "calls": 1, "origin": {"seed": 0}}
         writer.json("model_index.json", index | change)
     with pytest.raises(InputError, match=re.escape(said)):
-        load_trajectories(folder, 1, {"seed": 0}, (4,))
+        load_states(folder, 1, {"seed": 0}, (4,))
 
 
 def test_without_classes_there_is_no_guidance_to_learn(

@@ -19,6 +19,8 @@ from latentdiff.config.training import TrainStudent
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.pipeline import Pipeline
     from latentdiff.train.trajectories import Trajectories, TrajectoryData
@@ -106,7 +108,7 @@ def _trajectories(
     from latentdiff.train.trajectories import TrajectoryData
     from latentdiff.train.trajectory_folder import (
         has_trajectories,
-        load_trajectories,
+        load_states,
         origin_of,
         save_trajectories,
     )
@@ -121,13 +123,44 @@ def _trajectories(
     steps, n, seed = options.teacher_steps, options.trajectories, options.seed
     origin = origin_of(teacher, n, steps=steps, scales=scales, seed=seed, prompts=prompts)
     if folder is not None and has_trajectories(folder):
-        train, val = load_trajectories(folder, options.calls, origin, teacher.codec.latent_shape)
+        states = load_states(folder, options.calls, origin, teacher.codec.latent_shape)
+        train, val = _kept(options, teacher, scales, prompts, states)
         note(f"trajectories of {folder}")
     else:
         train, val = _drawn(options, teacher, scales, prompts)
         if folder is not None and first:
             save_trajectories(folder, train, val, origin)
     return TrajectoryData(teacher, scales, teacher_name(checkpoint), train, val, tuple(prompts))
+
+
+def _parts(options: TrainStudent) -> dict[str, tuple[int, int]]:
+    """The number of trajectories and the seed of the first, for training and for validation."""
+    n, seed = options.trajectories, options.seed
+    return {"train": (n, seed + SEEDS), "val": (max(FEW, n // VALIDATION), seed + 2 * SEEDS)}
+
+
+def _kept(
+    options: TrainStudent,
+    teacher: Pipeline,
+    scales: tuple[float, float],
+    prompts: Sequence[str],
+    states: Sequence[Tensor],
+) -> list[Trajectories]:
+    """Trajectories for training and for validation whose ``states`` were kept; InputError for other numbers
+    of them.
+    """
+    from latentdiff.train.trajectories import Trajectories, conditions_of, student_levels
+
+    levels = tuple(student_levels(teacher, options.calls, options.teacher_steps)[0])
+    made = []
+    for (name, (count, seed)), found in zip(_parts(options).items(), states, strict=True):
+        if len(found) != count:
+            raise InputError(
+                f"{options.trajectories_folder}: expected {count} trajectories for {name}, found {len(found)}"
+            )
+        known, _, guidance = conditions_of(teacher, count, scales=scales, seed=seed, prompts=prompts)
+        made.append(Trajectories(levels, found, known, guidance))
+    return made
 
 
 def _drawn(
@@ -140,10 +173,7 @@ def _drawn(
 
     dtype = network_dtype({"auto": "auto", "on": "bfloat16", "off": "float32"}[options.bf16], teacher.device)
     made = []
-    for name, count, seed in (
-        ("train", options.trajectories, options.seed + SEEDS),
-        ("val", max(FEW, options.trajectories // VALIDATION), options.seed + 2 * SEEDS),
-    ):
+    for name, (count, seed) in _parts(options).items():
         with SamplingBar(f"trajectories for {name}") as bar:
             made.append(
                 draw_trajectories(
