@@ -73,16 +73,12 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     task = VAETask(options, data, network, training.device, statistics)
     context = click.get_current_context()
     context.meta[PLANNED] = network
-    if options.perceptual is None and task.perceptual_fingerprint is not None:
-        note(
-            f"perceptual term by the network {task.perceptual_fingerprint}: 28x28 grey images are taken for"
-            " digits; --perceptual 0 leaves it out"
-        )
-    if task.perceptual_fingerprint is not None and not dry_run:
-        note(
-            f"the perceptual term by {task.perceptual_fingerprint} makes a step"
-            f" {task.perceptual_cost():.1f} times as long; --perceptual-size and --perceptual-every choose"
-        )
+    if task.perceptual_fingerprint is not None:
+        cost = "" if dry_run else f", a step takes {task.perceptual_cost():.1f} times as long"
+        why = "28x28 grey images are taken for digits; --perceptual 0 leaves it out"
+        how = "--perceptual-size and --perceptual-every choose"
+        found = why if options.perceptual is None else how
+        note(f"perceptual term by the network {task.perceptual_fingerprint}{cost}: {found}")
 
     def measured(found: Mapping[str, float]) -> dict[str, str]:
         if "val_kl" not in found:
