@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.base_config import ForeignVAEConfig
-from latentdiff.nn.layers import GroupNorm, ZeroConv2d
+from latentdiff.nn.layers import Conv2d, GroupNorm, ZeroConv2d, replicated
 from latentdiff.nn.vae_config import VAEConfig
 
 LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0  # deviations from 4.5e-5 to 148: no overflow in exp, no zero variance
@@ -202,8 +202,8 @@ def _decoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Seq
 
 def _conv(
     config: VAEConfig, c_in: int, c_out: int, shape: tuple[int, int, int] = _SAME, *, zero: bool = False
-) -> nn.Conv2d:
-    kind = ZeroConv2d if zero else nn.Conv2d
+) -> Conv2d:
+    kind = ZeroConv2d if zero else Conv2d
     return kind(c_in, c_out, *shape, padding_mode="replicate" if config.upsampling == FLAT else "zeros")
 
 
@@ -230,11 +230,10 @@ class Upsample(nn.ConvTranspose2d):
         phases = self.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2))  # [C, c_out, tap, phase, tap, phase]
         sums = phases.sum((2, 4), keepdim=True)
         kernel = phases + (sums.mean((3, 5), keepdim=True) - sums) / 4
-        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        return F.conv_transpose2d(padded, kernel.reshape(self.weight.shape), self.bias, 2, 3)
+        return F.conv_transpose2d(replicated(x), kernel.reshape(self.weight.shape), self.bias, 2, 3)
 
 
-class _ShuffleHead(nn.Conv2d):
+class _ShuffleHead(Conv2d):
     """3x3 convolution to 2 x 2 pixels for each position, without a checkerboard as in :class:`Upsample`."""
 
     def __init__(self, c_in: int, c_out: int) -> None:

@@ -15,7 +15,26 @@ class ZeroLinear(nn.Linear):
         _zero(self)
 
 
-class ZeroConv2d(nn.Conv2d):
+def replicated(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C, H + 2, W + 2] in x's dtype: edges are repeated once.
+
+    Autocast on a CPU would compute it in float32, with two conversions each way for the same values.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return F.pad(x, (1, 1, 1, 1), mode="replicate")
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution; ``padding_mode`` replicate is that of :func:`replicated`, for a padding of 1."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.padding_mode == "replicate":
+            return F.conv2d(replicated(input), weight, bias, self.stride)
+        out: Tensor = super()._conv_forward(input, weight, bias)
+        return out
+
+
+class ZeroConv2d(Conv2d):
     """Convolution that starts at zero."""
 
     def reset_parameters(self) -> None:

@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from latentdiff.nn import VAE, VAEConfig, build
 from latentdiff.nn.autoencoder import Upsample, grow
+from latentdiff.nn.layers import Conv2d, replicated
 
 CONFIGS = [
     VAEConfig(image=(3, 32, 32), latent=(4, 8, 8), width=16, depth=1, upsampling="checkerboard-free"),
@@ -62,6 +64,20 @@ def test_zero_padding_draws_a_frame() -> None:
         latent = vae.encoder(torch.full((1, 3, 32, 32), 0.5, dtype=torch.float64)).chunk(2, dim=1)[0]
         image = vae.decoder(latent)
     assert float((image - image[..., 16:17, 16:17]).abs().max()) > 0.01 * float(image.abs().max())
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (4, 2, 1)])
+def test_replicated_edges_keep_bfloat16(shape: tuple[int, int, int]) -> None:
+    """Autocast would pad in float32: the same values, for conversions there and back."""
+    torch.manual_seed(0)
+    layer = Conv2d(5, 3, *shape, padding_mode="replicate")
+    x = torch.randn(2, 5, 8, 6, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert replicated(x).dtype == torch.bfloat16
+        found = layer(x)
+    padded = F.pad(x.float(), (1, 1, 1, 1), mode="replicate").bfloat16()
+    weight, bias = layer.weight.bfloat16(), layer.bias.bfloat16()
+    assert torch.equal(found, F.conv2d(padded, weight, bias, layer.stride))
 
 
 def test_files_without_the_field_mean_transposed_convolutions() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from latentdiff.nn import CONFIGS, VAEConfig, build, network_class, timestep_embedding
-from latentdiff.nn.layers import GroupNorm
+from latentdiff.nn.layers import Conv2d, GroupNorm
 from latentdiff.nn.networks import (
     CNNConfig,
     ConvNeXtConfig,
@@ -327,7 +327,7 @@ def test_weights_start_with_variance_one_over_fan_in():
     checked = 0
     for layer in net.modules():
         if isinstance(layer, torch.nn.ConvTranspose2d) or (
-            type(layer) is torch.nn.Conv2d and layer.in_channels > 8
+            type(layer) in (torch.nn.Conv2d, Conv2d) and layer.in_channels > 8
         ):
             x = normal(2, layer.in_channels, 16, 16)
         else:
