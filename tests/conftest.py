@@ -2,6 +2,7 @@
 operations.
 """
 
+import gc
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -145,6 +146,12 @@ def text_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     result = run_cli(f"train-denoiser --data captioned.npz {model} {options}", cwd=folder)
     assert result.code == 0, result.err
     return folder
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the imports made out of garbage collection, which every figure asks for."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

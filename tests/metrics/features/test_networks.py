@@ -69,7 +69,7 @@ def test_efficientnet_is_the_librarys_network(capsys: pytest.CaptureFixture[str]
     network = feature_network("efficientnet-lite0")
     maps = perceptual_network("efficientnet-lite0").maps(images)
     assert capsys.readouterr().out == ""  # stdout belongs to results
-    library = efficientnet._pretrained()
+    library = efficientnet._pretrained(torch.device("cpu"))
     with torch.no_grad():
         assert torch.allclose(network.run(images)[1], library(efficientnet._prepared(images)), atol=1e-4)
     assert [found.shape[1] for found in maps] == list(efficientnet.TAPS.values())
