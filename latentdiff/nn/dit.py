@@ -52,7 +52,8 @@ class DiTDenoiser(TextConditioned):
         h = h + positions(self.config.grid, self.config.width, x.device)
         for block in self.blocks:
             h = block(h, e, context, attend)
-        h = modulate(h, *e.through(self.modulation).float()[:, None].chunk(2, dim=2))
+        scale, shift = e.through(self.modulation).float()[:, None].chunk(2, dim=2)
+        h = modulate(h, 1 + scale, shift)
         out = self.head(h.to(self.head.weight.dtype)).transpose(1, 2).unflatten(2, self.config.grid)
         return F.pixel_shuffle(out.float(), self.config.patch)
 
@@ -82,12 +83,12 @@ class _DiTBlock(nn.Module):
             e.through(self.modulation).float()[:, None].chunk(6, dim=2)
         )
         dtype = self.up.weight.dtype
-        q, k, v = self.qkv(modulate(h, scale1, shift1).to(dtype)).chunk(3, dim=2)
+        q, k, v = self.qkv(modulate(h, 1 + scale1, shift1).to(dtype)).chunk(3, dim=2)
         mixed = self.out(attention(q, k, v, heads=self.heads, site=self.site, attend=attend))
         h = torch.addcmul(h, gate1, mixed.float())
         if self.cross is not None and context is not None:
             h = h + self.cross(h, context, attend)
-        inner = F.gelu(self.up(modulate(h, scale2, shift2).to(dtype)), approximate="tanh")
+        inner = F.gelu(self.up(modulate(h, 1 + scale2, shift2).to(dtype)), approximate="tanh")
         return torch.addcmul(h, gate2, self.down(inner).float())
 
 

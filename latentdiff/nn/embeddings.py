@@ -42,7 +42,8 @@ class Embedding(NamedTuple):
 
     def spread(self, values: Tensor) -> Tensor:
         """Values [U, ...] of the conditions for each sample, [B, ...]."""
-        return values if self.rows is None else values[self.rows]
+        # values[rows] takes seven times as long
+        return values if self.rows is None else values.index_select(0, self.rows)
 
 
 def distinct(t: Tensor, labels: Tensor | None, guidance: Tensor | None) -> tuple[Tensor, Tensor] | None:

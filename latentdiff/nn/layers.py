@@ -55,9 +55,12 @@ class GroupNorm(nn.GroupNorm):
         )
 
 
-def modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Adaptive layer norm of float32 h without weights of its own (Peebles and Xie 2023, section 3.2)."""
-    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), 1 + scale)
+def modulate(h: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
+    """Adaptive layer norm of float32 h without weights of its own (Peebles and Xie 2023, section 3.2).
+
+    ``factor``: 1 + scale.
+    """
+    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), factor)
 
 
 def check_input(config: DenoiserConfig, x: Tensor, t: Tensor) -> None:

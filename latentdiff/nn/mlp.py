@@ -41,7 +41,8 @@ class MLPDenoiser(TextConditioned):
         """
         check_input(self.config, x, t)
         e, _ = self.embedded(t, labels, guidance)
-        parts = self.modulation(e.values).float().chunk(3 * self.config.depth + 2, dim=1)
+        parts = list(self.modulation(e.values).float().chunk(3 * self.config.depth + 2, dim=1))
+        parts[::3] = [1 + scale for scale in parts[::3]]
         # the residual stream stays float32 under autocast
         h = self.stem(x.flatten(1).to(self.stem.weight.dtype)).float()
         for i, block in enumerate(self.blocks):
@@ -58,7 +59,7 @@ class _MLPBlock(nn.Module):
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
 
-    def forward(self, h: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
-        inner = F.silu(self.up(modulate(h, scale, shift).to(self.up.weight.dtype)))
+    def forward(self, h: Tensor, factor: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
+        inner = F.silu(self.up(modulate(h, factor, shift).to(self.up.weight.dtype)))
         out: Tensor = torch.addcmul(h, gate, self.down(inner).float())
         return out
