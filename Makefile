@@ -37,18 +37,20 @@ demo: $(READY)
 	@echo "pictures are in $(DEMO)/: samples.png, guided.png, steps.png, steps.gif, reconstructions.png"
 
 # A file goes to one of JOBS processes; threads that wait for one another do not spin, as they would take the cores of the others.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
 test: $(TOOLS)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+	$(PYTEST) -m "not slow"
 
 test-slow: $(TOOLS)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # The reliability campaign as a whole (docs/reliability.md); `make test-slow` runs a tenth of it.
 campaign: $(TOOLS)
-	CAMPAIGN=$(CAMPAIGN) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow tests/campaign -n $(JOBS)
+	CAMPAIGN=$(CAMPAIGN) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) -m slow tests/campaign
 
 test-fallback: $(TOOLS)
-	LATENTDIFF_OPS=fallback $(BIN)/python -m pytest -m "not slow" tests/ops tests/diffusion/test_samplers.py
+	LATENTDIFF_OPS=fallback $(PYTEST) -m "not slow" tests/ops tests/diffusion/test_samplers.py
 
 # Strict: a link that leads nowhere, or a formula that does not become one, ends it (but not with --quiet, which counts no warnings). To look at: python -m http.server -d site
 docs: $(TOOLS)
