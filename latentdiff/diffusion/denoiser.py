@@ -34,11 +34,16 @@ def timestep(t: Level) -> Level:
     return t - 1
 
 
+def computing_in(dtype: torch.dtype, device: torch.device) -> torch.autocast:
+    """Autocast to ``dtype``; it casts weights once between the outermost entry and exit."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def in_dtype(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
     """The network computing in ``dtype`` (autocast), with float32 outputs."""
 
     def call(x: Tensor, t: Tensor, labels: Tensor | None, **more: Tensor) -> Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with computing_in(dtype, device):
             return network(x, t, labels, **more).float()
 
     return call

@@ -16,7 +16,7 @@ from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.sampling import SAMPLERS, Sampling
 from latentdiff.data.classes import ClassBalance, balanced_labels
 from latentdiff.diffusion.compile import CUDAGraphLoop, compiled_network
-from latentdiff.diffusion.denoiser import Denoiser, Network, denoiser, in_dtype
+from latentdiff.diffusion.denoiser import Denoiser, Network, computing_in, denoiser, in_dtype
 from latentdiff.diffusion.guidance import Condition
 from latentdiff.diffusion.loop import sample, slerp, start
 from latentdiff.diffusion.samplers import SamplerStep, make_sampler, with_defaults
@@ -155,7 +155,8 @@ class Pipeline:
                     recorder.progress(len(levels) - 1, len(levels) - 1)
                 return SampleResult(self.decode(latents))
             denoise = self.denoiser(labels, settings, network=network)
-            return self.draw(denoise, x, levels, step, part.key, recorder)
+            with computing_in(self.dtype, self.device):  # around all calls: weights are cast once
+                return self.draw(denoise, x, levels, step, part.key, recorder)
 
         made = self.map_images(
             key, draw, label=label, batch=batch, recorder=recorder, parallel=not settings.compile
@@ -368,14 +369,14 @@ class Pipeline:
         return balanced_labels(n, len(self.classes), self.class_counts, balance) if self.classes else None
 
     def to(self, device: torch.device, *, dtype: torch.dtype | None = None) -> Pipeline:
-        """This model on another device (its weights move, as in Module.to) or computing in another dtype."""
-        return replace(
-            self,
-            network=self.network.to(device),
-            codec=self.codec.to(device),
-            device=device,
-            dtype=dtype or self.dtype,
-        )
+        """This model on another device (its weights move, as in Module.to) or computing in another dtype.
+
+        On a CPU the weights of convolutions become channels-last for bfloat16, in which they are faster.
+        """
+        network, dtype = self.network.to(device), dtype or self.dtype
+        if device.type == "cpu" and dtype == torch.bfloat16:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return replace(self, network=network, codec=self.codec.to(device), device=device, dtype=dtype)
 
     def with_vae(self, path: str | Path) -> Pipeline:
         """This model with the VAE of another run, of the same latents: its decoder was trained further.

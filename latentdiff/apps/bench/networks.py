@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,8 +102,9 @@ def network_inputs(pipeline: Pipeline, batch: int) -> tuple[Tensor, Tensor, Tens
 def call_of(
     pipeline: Pipeline, dtype: torch.dtype, inputs: tuple[Tensor, Tensor, Tensor | None]
 ) -> Callable[[], object]:
-    """One call of the network in a type, as a sampling loop makes it."""
-    network = in_dtype(pipeline.network, pipeline.device, dtype)
+    """One call of the network in a type, as a sampling loop makes it, but for casting its weights again."""
+    own = replace(pipeline, network=deepcopy(pipeline.network)).to(pipeline.device, dtype=dtype)
+    network = in_dtype(own.network, own.device, dtype)
     return lambda: network(*inputs)
 
 
