@@ -123,7 +123,8 @@ def training_size(height: int, width: int, minutes: float) -> tuple[int, int]:
 
 MANY_EPOCHS = 100  # from which on a network knows photos by heart
 FEW_PHOTOS = 1000  # below which mirror images do not keep it from that
-RATE = 600  # images a second that it sees on two cores: a guess, the machine is not known
+# images a second that a network sees on two cores: a guess, the machine is not known
+RATES = {"unet": 600, "mlp": 3000}
 SHIFTS = 16  # parts of a side, by one of which photos are shifted at most
 MOST_SHIFT = 64  # pixels
 
@@ -136,8 +137,11 @@ def usual_augmentation(shape: tuple[int, ...], images: int, minutes: float) -> d
     than :data:`FEW_PHOTOS`: shifts cost sharpness.
     """
     channels, *sides = shape
-    photos = channels == 3 and min(sides) >= LEAST_SIDE
-    if not photos or 60 * minutes * RATE < MANY_EPOCHS * images:
+    if channels != 3 or min(sides) < LEAST_SIDE:
+        return {}
+    numbers = math.prod(sides) / 8  # of latents of 8 channels at an eighth of the sides
+    network = next(row.network for row in GRIDS if numbers <= row.numbers and minutes <= row.minutes)
+    if 60 * minutes * RATES[network] < MANY_EPOCHS * images:
         return {}
     shift = {"random_shift": min(MOST_SHIFT, min(sides) // SHIFTS)} if images < FEW_PHOTOS else {}
     return {"flip": True} | shift

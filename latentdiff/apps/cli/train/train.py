@@ -87,6 +87,7 @@ def command(
     from latentdiff.apps.cli.shared.progress import note, note_loading
 
     note_loading()
+    from latentdiff.apps.cli.train.common import PART_OF_TRAIN
     from latentdiff.parallel.device import resolve_device
     from latentdiff.parallel.processes import joined
     from latentdiff.pipeline.checkpoint.runs import Run
@@ -126,6 +127,7 @@ def command(
     answers, code = {}, 0
     for kind, part in parts.items():
         part.params["dry_run"] = dry_run
+        part.meta[PART_OF_TRAIN] = True
         with _errors_of(ctx):
             code, answers[kind] = _called(part, as_json=as_json or dry_run)
         if dry_run:
@@ -160,6 +162,10 @@ def _settle(values: dict[str, Any], place: Path) -> tuple[list[str], str | None]
     minutes = values["minutes"] or MINUTES
     found = {kind: Run(_folder(place, kind)).newest_whole()[0] for kind in SHARES}
     saved = {kind: saved_options(checkpoint) for kind, checkpoint in found.items() if checkpoint is not None}
+    if "denoiser" in saved and "vae" not in saved and (values["vae"] == OWN_VAE or values["latent"]):
+        option, known = "--vae own" if values["vae"] else "--latent", _folder(place, "denoiser").name
+        raise click.UsageError(f"{option}: {known} knows the latents of another VAE; choose another --name")
+    _note_of_the_beginning(saved.get("denoiser"), values["minutes"], place.name)
     begun = next((each["size"] for each in saved.values() if "size" in each), None)
     if options.size is None and begun is not None:
         options = options.model_copy(update={"size": begun})
@@ -179,6 +185,18 @@ def _settle(values: dict[str, Any], place: Path) -> tuple[list[str], str | None]
         values.update(changes)
         settled += changes
     return settled, begin
+
+
+def _note_of_the_beginning(saved: Mapping[str, Any] | None, minutes: float | None, name: str) -> None:
+    """Say that a denoiser goes on with what was chosen for the fewer minutes that it was begun for."""
+    from latentdiff.apps.cli.shared.progress import note
+
+    begun = saved.get("minutes") if saved is not None else None
+    if saved is not None and begun is not None and minutes is not None and minutes > 2 * begun:
+        note(
+            f"{name} goes on with what was chosen for {begun:g} minutes of its denoiser (--network"
+            f" {saved.get('network')}); a new --name chooses anew for {minutes:g}"
+        )
 
 
 def _augmentation_of(data: ImageData, minutes: float, saved: Mapping[str, Any] | None) -> dict[str, Any]:
