@@ -496,6 +496,24 @@ def test_two_hours_get_larger_pictures(cli: Callable, tmp_path: Path) -> None:
     ] == [8, 8, 8]
 
 
+def test_what_a_begun_training_cannot_follow_is_said(cli: Callable, tmp_path: Path) -> None:
+    """Its VAE and network stay; an option for others is refused, more minutes say that they keep them."""
+    smooth_photos(tmp_path / "photos", [(64, 64)])
+    tiny = "--vae colour --size 64x64 --name mine-denoiser --minutes 0.001 --batch 4 --width 8 --workers 1"
+    begun = cli(f"train-denoiser --data photos {tiny} --bf16 off --network mlp", cwd=tmp_path)
+    assert begun.code == 0, begun.err
+    command = "train --data photos --minutes 8 --name mine --dry-run"
+    for option in ("--vae own", "--latent 4x8x8"):
+        refused = cli(f"{command} {option}", cwd=tmp_path)
+        assert refused.code == 2 and refused.out == ""
+        assert f"{option.split(' 4')[0]}: mine-denoiser knows the latents of another VAE" in refused.err
+    done = cli(f"{command} --size 64", cwd=tmp_path)
+    assert plans_of(done)["denoiser"]["options"]["size"] == "64x64"
+    assert "mine goes on with what was chosen for 0.001 minutes of its denoiser (--network mlp)" in done.err
+    other = cli(f"{command} --size 72", cwd=tmp_path)
+    assert other.code == 2 and "--size: the resumed run has 64x64, got 72" in other.err
+
+
 def test_a_begun_training_goes_on_at_its_size_past_a_damaged_checkpoint(
     cli: Callable, tmp_path: Path
 ) -> None:
