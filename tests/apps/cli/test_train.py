@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from latentdiff.errors import InputError
 from latentdiff.nn import VAEConfig, default_latent
 from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
 from latentdiff.pipeline.checkpoint.runs import locate
+from latentdiff.train.loop import Trainer
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 VAE = "train-vae --data tiny.npz --latent 4 --width 8 --depth 0 --batch 16"
@@ -346,6 +348,16 @@ def test_a_training_that_is_stopped_stops_both(
     result = cli("train --data tiny.npz --name mine", cwd=work)
     assert result.code == 130 and called == ["train-vae"]
     assert "the same command with --name mine goes on from here" in result.err
+
+
+def test_after_a_signal_there_is_one_instruction(
+    work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of this command, which has no --resume."""
+    monkeypatch.setattr(Trainer, "_record", lambda *_: signal.raise_signal(signal.SIGINT))
+    result = cli("train --data tiny.npz --name mine --minutes 1", cwd=work)
+    assert result.code == 130 and "stopped by a signal after step 1\n" in result.err
+    assert "--name mine goes on from here" in result.err and "--resume" not in result.err
 
 
 def test_a_larger_budget_continues_the_denoiser_on_its_vae(work: Path, cli: Callable) -> None:
