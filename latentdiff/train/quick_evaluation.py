@@ -144,8 +144,8 @@ class QuickEvaluation:
         if planned < SILENT:
             return NOTHING
         return self._once(
-            f"quick evaluation left out: it takes {expected:.1f} s or more, `quick_share` allows"
-            f" {max(seconds, 0):.1f} s"
+            f"quick evaluation left out: it takes {expected:.1f} s or more, and {max(seconds, 0):.1f} s of"
+            " the training are left for it (`quick_share`); `latentdiff evaluate` measures the run"
         )
 
     def _once(self, text: str) -> QuickScores:

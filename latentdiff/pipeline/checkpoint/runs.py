@@ -230,7 +230,11 @@ def locate(path: Path, runs: Path = RUNS) -> Checkpoint:
             " diffusers model"
         )
     below = "" if path.is_absolute() else f" here or in {runs}/"
-    raise InputError(f"{path}: no such run or checkpoint folder{below}, and no model of `latentdiff models`")
+    begun = [f"{each}-denoiser" for each in _candidates(path, runs) if Path(f"{each}-denoiser").is_dir()]
+    hint = f"; there is {begun[0]}, of `latentdiff train --name {path.name}`" if begun else ""
+    raise InputError(
+        f"{path}: no such run or checkpoint folder{below}, and no model of `latentdiff models`{hint}"
+    )
 
 
 def resumable(path: Path, runs: Path = RUNS) -> tuple[Checkpoint, tuple[str, ...]]:

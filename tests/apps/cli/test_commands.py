@@ -192,6 +192,16 @@ def test_datasets_shows_images_as_they_are_read(cli: Callable, tmp_path: Path) -
         assert cli(refused, cwd=tmp_path).code == 2, refused
 
 
+def test_datasets_shows_a_folder_with_broken_files(cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "pets").mkdir()
+    for k in range(12):
+        Image.new("RGB", (20, 20), (20 * k, 0, 0)).save(tmp_path / "pets" / f"{'ab'[k % 2]}_{k}.png")
+        (tmp_path / "pets" / f"{'ab'[k % 2]}_{k}0.png").write_bytes(b"")
+    done = cli("datasets pets --size 16 --labels-from name --preview a.png", cwd=tmp_path)
+    assert done.code == 0 and "refused 12 of 24" in done.err, done.err
+    assert (tmp_path / "a.png").is_file()
+
+
 def test_datasets_lists_and_clears_decoded_images(
     cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -499,6 +499,9 @@ def test_a_name_is_found_below_the_folder_of_runs(tmp_path: Path, monkeypatch: p
         InputError, match=r"^b: no such run or checkpoint folder here or in runs/, and no model"
     ):
         locate(Path("b"))
+    Path("runs/b-denoiser").mkdir()
+    with pytest.raises(InputError, match="there is runs/b-denoiser, of `latentdiff train --name b`$"):
+        locate(Path("b"))
 
 
 READS = 300

@@ -136,7 +136,7 @@ def _size(count: int) -> str:
 
 def _preview(data: str, options: DataOptions, root: Path | None, out: Path, n: int) -> int:
     """Write a picture of ``n`` training images as they are read; returns how many there are."""
-    from latentdiff.data import is_streamed, load_dataset, stream_dataset
+    from latentdiff.data import Unreadable, is_streamed, load_dataset, stream_dataset
     from latentdiff.data.catalog import NAMED
     from latentdiff.data.classes import representative
     from latentdiff.data.readers import find_reader
@@ -150,8 +150,16 @@ def _preview(data: str, options: DataOptions, root: Path | None, out: Path, n: i
     else:
         found = load_dataset(data, **options.reading(), root=root)
     chosen = representative(found.train.labels, len(found.train), n)
-    columns = class_columns(len(chosen), found.num_classes)
-    save_image(image_grid(found.train.images[chosen], columns=columns), out)
+    try:
+        images = found.train.images[chosen]
+    except Unreadable:
+        if is_streamed(data):
+            raise
+        # a reader of the whole folder leaves such files out
+        found = load_dataset(data, **options.reading(), root=root)
+        chosen = representative(found.train.labels, len(found.train), n)
+        images = found.train.images[chosen]
+    save_image(image_grid(images, columns=class_columns(len(chosen), found.num_classes)), out)
     return len(chosen)
 
 
