@@ -500,7 +500,7 @@ def test_a_name_is_found_below_the_folder_of_runs(tmp_path: Path, monkeypatch: p
     ):
         locate(Path("b"))
     Path("runs/b-denoiser").mkdir()
-    with pytest.raises(InputError, match="there is runs/b-denoiser, of `latentdiff train --name b`$"):
+    with pytest.raises(InputError, match=r"there is runs/b-denoiser, of `latentdiff train --name b`$"):
         locate(Path("b"))
 
 
