@@ -606,6 +606,11 @@ def test_small_and_grey_images_get_a_vae_of_their_own(cli: Callable, tmp_path: P
     for size in ("--size 32", "--size 64 --channels 1"):
         done = cli(f"train --data photos {size} --minutes 8 --dry-run", cwd=tmp_path)
         assert list(plans_of(done)) == ["vae", "denoiser"] and "colour" not in done.err, size
+    done = cli("train --data photos --size 90x100 --minutes 8 --dry-run", cwd=tmp_path)
+    assert list(plans_of(done)) == ["vae", "denoiser"]
+    assert (
+        "the VAE `colour` of the package takes sides that 8 divides, --size 88x96: training one" in done.err
+    )
 
 
 def test_the_vae_of_the_package_takes_other_sizes(cli: Callable, tmp_path: Path) -> None:

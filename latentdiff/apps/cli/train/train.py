@@ -261,6 +261,7 @@ def _codec_of_the_package(data: ImageData, *, own: bool) -> str | None:
     these images to begin with.
     """
     from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.nn.base_config import cross
     from latentdiff.pipeline.checkpoint.folder import INDEX, open_checkpoint
     from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
     from latentdiff.pipeline.components import load_codec
@@ -272,6 +273,8 @@ def _codec_of_the_package(data: ImageData, *, own: bool) -> str | None:
     checkpoint = open_checkpoint(folder)
     codec = load_codec(checkpoint, checkpoint.json(INDEX), image=data.shape)
     if codec.image_shape != data.shape:
+        near = cross(*(8 * max(1, round(side / 8)) for side in (data.height, data.width)))
+        note(f"the VAE `{CODEC}` of the package takes sides that 8 divides, --size {near}: training one")
         return None
     found = reconstruction_psnr(codec, data.train)
     if found < LEAST_PSNR:
