@@ -11,12 +11,13 @@ from latentdiff.config.base import Config, setting
 
 
 def _size(text: str) -> str:
+    """HEIGHTxWIDTH, of one side too: 32 is 32x32."""
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(
         re.fullmatch(r"[0-9]{1,4}", part) and 1 <= int(part) <= 4096 for part in parts
     ):
         raise ValueError(f"expected pixels like 32 or HEIGHTxWIDTH like 32x48 (1..4096), got {text!r}")
-    return text
+    return f"{int(parts[0])}x{int(parts[-1])}"
 
 
 def _color(text: str) -> str:
@@ -116,8 +117,8 @@ class DataOptions(Config):
         """--size as (height, width)."""
         if self.size is None:
             return None
-        parts = [int(part) for part in self.size.lower().split("x")]
-        return parts[0], parts[-1]
+        height, width = map(int, self.size.split("x"))
+        return height, width
 
 
 class StreamOptions(Config):

@@ -36,7 +36,7 @@ KEYS = 16  # that torch's attention on a CPU takes at once; what is left of them
 MOST_LEFT = 2 * KEYS  # from so many keys on the others outweigh what is left
 
 
-def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v for q [B, heads, N, d], k and v [B, heads, M, d], by torch.
 
     On a CPU it is computed in float32, and few keys are filled up to a multiple of :data:`KEYS` with masked
@@ -65,7 +65,7 @@ def attention(
     """
     q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (q, k, v))  # [B, heads, N or M, d]
     if attend is None:
-        mixed = fused(q, k, v)
+        mixed = fused_attention(q, k, v)
     else:
         scores = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
         mixed = attend(scores.softmax(-1), site).to(v.dtype) @ v

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.attention import fused
+from latentdiff.nn.attention import fused_attention
 from latentdiff.nn.base_config import DenoiserConfig, TextConfig, text_of
 from latentdiff.nn.embeddings import Conditioning, Embedding, checked_labels, distinct
 
@@ -126,6 +126,6 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, n, d = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        x = x + self.out(fused(q, k, v).transpose(1, 2).reshape(b, n, d))
+        x = x + self.out(fused_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
         out: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
         return out

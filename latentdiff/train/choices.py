@@ -53,14 +53,19 @@ def resolved(options: TrainDenoiser, codec: Codec) -> TrainDenoiser:
     if options.prediction == "auto":
         update["prediction"] = "x0" if grid and not options.diffusion().schedule.zero_terminal_snr else "v"
     if options.network == "auto" and grid and not options.text and options.preset == "small":
-        numbers, minutes = math.prod(codec.latent_shape), options.minutes or math.inf
-        fits = [row for row in GRIDS if KINDS[row.network].takes(codec.latent_shape)]
-        choice = next((row for row in fits if numbers <= row.numbers and minutes <= row.minutes), fits[-1])
+        choice = _grid_choice(codec.latent_shape, options.minutes or math.inf)
         update["network"] = choice.network
         for name in ("width", "batch", "lr"):
             if getattr(options, name) is None:
                 update[name] = getattr(choice, name)
     return TrainDenoiser.model_validate(options.model_dump() | update) if update else options
+
+
+def _grid_choice(shape: tuple[int, ...], minutes: float) -> GridChoice:
+    """The row of :data:`GRIDS` for latents of this shape: the first that fits, of networks that take them."""
+    fits = [row for row in GRIDS if KINDS[row.network].takes(shape)]
+    small = (row for row in fits if math.prod(shape) <= row.numbers and minutes <= row.minutes)
+    return next(small, fits[-1])
 
 
 def _is_grid(codec: Codec) -> bool:
@@ -139,8 +144,7 @@ def usual_augmentation(shape: tuple[int, ...], images: int, minutes: float) -> d
     channels, *sides = shape
     if channels != 3 or min(sides) < LEAST_SIDE:
         return {}
-    numbers = math.prod(sides) / 8  # of latents of 8 channels at an eighth of the sides
-    network = next(row.network for row in GRIDS if numbers <= row.numbers and minutes <= row.minutes)
+    network = _grid_choice((8, *(side // 8 for side in sides)), minutes).network  # as on latents of `colour`
     if 60 * minutes * RATES[network] < MANY_EPOCHS * images:
         return {}
     shift = {"random_shift": min(MOST_SHIFT, min(sides) // SHIFTS)} if images < FEW_PHOTOS else {}

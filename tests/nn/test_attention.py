@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentdiff.nn.attention import KEYS, MOST_LEFT, fused
+from latentdiff.nn.attention import KEYS, MOST_LEFT, fused_attention
 
 COUNTS = (1, 7, KEYS - 1, KEYS, KEYS + 1, MOST_LEFT - 1, MOST_LEFT, MOST_LEFT + 1)
 
@@ -22,9 +22,9 @@ def naive(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_fused_is_the_formula_with_its_gradients(count: int) -> None:
+def test_fused_attention_is_the_formula_with_its_gradients(count: int) -> None:
     parts = drawn(count)
-    found, expected = fused(*parts), naive(*parts)
+    found, expected = fused_attention(*parts), naive(*parts)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
     weight = torch.randn_like(found)
     mine, theirs = (torch.autograd.grad((out * weight).sum(), parts) for out in (found, expected))
@@ -36,5 +36,7 @@ def test_fused_is_the_formula_with_its_gradients(count: int) -> None:
 def test_a_sample_does_not_depend_on_the_others(count: int) -> None:
     with torch.no_grad():
         parts = drawn(count, torch.float32)
-        whole = fused(*parts)
-        assert all(torch.equal(fused(*(part[i : i + 1] for part in parts))[0], whole[i]) for i in range(5))
+        whole = fused_attention(*parts)
+        assert all(
+            torch.equal(fused_attention(*(part[i : i + 1] for part in parts))[0], whole[i]) for i in range(5)
+        )

@@ -23,6 +23,8 @@ from latentdiff.config.data import DataOptions
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from latentdiff.data import DataDescription
     from latentdiff.data.image_cache import Entry
 
@@ -149,18 +151,20 @@ def _preview(data: str, options: DataOptions, root: Path | None, out: Path, n: i
         found = stream_dataset(data, **options.reading())  # decodes what is shown alone
     else:
         found = load_dataset(data, **options.reading(), root=root)
-    chosen = representative(found.train.labels, len(found.train), n)
+
+    def shown(found: ImageData) -> Tensor:
+        return found.train.images[representative(found.train.labels, len(found.train), n)]
+
     try:
-        images = found.train.images[chosen]
+        images = shown(found)
     except Unreadable:
         if is_streamed(data):
             raise
         # a reader of the whole folder leaves such files out
         found = load_dataset(data, **options.reading(), root=root)
-        chosen = representative(found.train.labels, len(found.train), n)
-        images = found.train.images[chosen]
-    save_image(image_grid(images, columns=class_columns(len(chosen), found.num_classes)), out)
-    return len(chosen)
+        images = shown(found)
+    save_image(image_grid(images, columns=class_columns(len(images), found.num_classes)), out)
+    return len(images)
 
 
 def _describe(

@@ -47,8 +47,8 @@ from latentdiff.train.task import Task
 
 O = TypeVar("O", bound=LoopOptions)  # noqa: E741
 
-# Paths, which may have changed when a run is resumed: what they hold is compared
 PART_OF_TRAIN = "latentdiff.train"  # in a context: the training is one of `latentdiff train`, which goes on
+# Paths, which may have changed when a run is resumed: what they hold is compared
 PLACES = {"data", "vae", "text_encoder", "perceptual_weights", "run", "trajectories_folder"}
 FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not change what is learned
     "steps",
@@ -123,8 +123,6 @@ def _resumed(kind: str, options: O, place: RunOptions) -> tuple[O, Checkpoint, s
     update = {name: getattr(options, name) for name in given(type(options).model_fields)}
     for name, new in sorted(update.items()):
         old = getattr(saved, name)
-        if name == "size" and new is not None and f"{new}x{new}".lower() == old:
-            update[name] = new = old  # 64 is 64x64
         recorded = name in progress.options  # older runs do not record all
         fixed = name not in FREE_ON_RESUME and (name not in PLACES or "own" in (old, new))
         if old != new and recorded and fixed:
