@@ -150,9 +150,9 @@ def test_a_trained_vae_names_the_command_that_follows_and_it_works(
     for words, expected in (
         (
             "--config both.yaml",
-            "latentdiff train-denoiser --config both.yaml --data 'my tiny.npz' --size 16 --vae runs/v0",
+            "latentdiff train-denoiser --config both.yaml --data 'my tiny.npz' --size 16x16 --vae runs/v0",
         ),
-        ("--latent 4 --steps 2", "latentdiff train-denoiser --data 'my tiny.npz' --size 16 --vae runs/v1"),
+        ("--latent 4 --steps 2", "latentdiff train-denoiser --data 'my tiny.npz' --size 16x16 --vae runs/v1"),
     ):
         name = expected[-2:]
         done = cli(f"train-vae {words} --data 'my tiny.npz' --size 16 --name {name}", cwd=tmp_path)
