@@ -19,6 +19,20 @@ class InputError(ValueError):
     """
 
 
+def counted(n: float, noun: str) -> str:
+    """ "1 image", "2 images", "2.5 minutes": for messages."""
+    number = f"{n:g}" if isinstance(n, float) else str(n)
+    return f"{number} {noun}" if n == 1 else f"{number} {noun}s"
+
+
+def in_bytes(number: int) -> str:
+    """A number of bytes for messages: "255999 bytes", "1.5 GiB"."""
+    for unit, size in {"GiB": 2**30, "MiB": 2**20}.items():
+        if number >= size:
+            return f"{number / size:.4g} {unit}"
+    return counted(number, "byte")
+
+
 OUT_OF_MEMORY = (
     "out of memory",  # CUDA
     "can't allocate memory",  # torch on the CPU

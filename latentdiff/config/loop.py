@@ -98,6 +98,14 @@ class LoopOptions(Config):
         1000, "steps between sample grids and loss curves; also at the end", ge=1, group="Run", advanced=True
     )
     save_every: int = setting(1000, "steps between checkpoints", ge=1, group="Run", advanced=True)
+    save_minutes: float = setting(
+        5.0,
+        "most minutes between checkpoints, where --save-every steps take longer (0: no limit)",
+        ge=0,
+        le=10**6,
+        group="Run",
+        advanced=True,
+    )
     checkpoints_total_limit: int = setting(
         2, "checkpoints kept; older ones are deleted", ge=1, le=10**6, group="Run", advanced=True
     )

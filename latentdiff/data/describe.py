@@ -16,7 +16,7 @@ from latentdiff.data.decode import Decoded
 from latentdiff.data.folder import list_folder
 from latentdiff.data.load import load_dataset
 from latentdiff.data.progress import reported
-from latentdiff.data.raw import SPLITS, Listed, RawSplit, note_empty_classes
+from latentdiff.data.raw import SPLITS, Listed, RawSplit, note_small_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import find_reader
 from latentdiff.data.resize import Fit
@@ -76,7 +76,7 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
     report.used = len(paths)
     with report.explaining(source):
         parts = dict(zip(SPLITS, listed.split(seed=0), strict=True))
-    note_empty_classes(parts["train"].labels, listed.classes, report)
+    note_small_classes(parts["train"].labels, listed.classes, report)
     by_size = sorted((shape[:2] for shape in shapes), key=math.prod) or [(0, 0)]
     channels = fit.channels or max((shape[2] for shape in shapes), default=1)
     return _description(str(source), parts, listed.classes, (by_size[0], by_size[-1]), channels, report)

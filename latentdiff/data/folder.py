@@ -34,7 +34,7 @@ from latentdiff.data.raw import Listed, RawSplit, RawSplits, labels_of_all
 from latentdiff.data.read_report import ReadReport, named
 from latentdiff.data.resize import Fit
 from latentdiff.data.scan import Tree, shown, walk
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, counted
 
 _OTHER_SUFFIXES = (
     ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".svg",
@@ -158,7 +158,8 @@ def list_folder(root: Path, fit: Fit) -> Listing:
         _count_others(others, set(), report)
         with report.explaining(str(root)):
             raise InputError(
-                f"expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files{_packed(tree)}"
+                f"expected PNG, JPEG or WEBP images, found none in {counted(len(tree.files), 'file')}"
+                f"{_packed(tree)}"
             )
     base = common_folder(candidates)
     inner = below(candidates, base)

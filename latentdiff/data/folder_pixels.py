@@ -18,7 +18,7 @@ from latentdiff.data.progress import reported
 from latentdiff.data.read_report import ReadReport, total
 from latentdiff.data.resize import Fit, set_channels
 from latentdiff.data.scan import shown
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, in_bytes
 from latentdiff.files.untrusted import checked
 
 Pixels = NDArray[np.uint8]
@@ -94,8 +94,8 @@ class FolderPixels:
             size += images[-1].nbytes
             if size > MAX_BYTES:
                 raise InputError(
-                    f"{self.root}: expected at most {MAX_BYTES} bytes of pixels, found more; give a smaller"
-                    " `size`"
+                    f"{self.root}: expected at most {in_bytes(MAX_BYTES)} of pixels, found more; give a"
+                    " smaller `size`"
                 )
         if self._key is None:
             return paths, self._stacked(paths, images, fit.channels)
@@ -199,7 +199,7 @@ class FolderPixels:
             raise SizesDiffer(
                 f"{self.root}: expected images of one size, found {len(sizes)} sizes (height x width):"
                 f" {common[0]}x{common[1]} in {count} of {len(images)}, but {other[0]}x{other[1]} in"
-                f" {shown(example)}; give one `size`"
+                f" {shown(example)}; give one `size`, as 64"
             )
         channels = channels or max(image.shape[2] for image in images)
         return np.stack([set_channels(image, channels) for image in images])

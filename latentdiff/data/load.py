@@ -14,9 +14,9 @@ from torch import Tensor
 
 from latentdiff.data.catalog import NAMED
 from latentdiff.data.class_folders import note_unused_names, note_unused_option
-from latentdiff.data.decode import RefusedImage, decode_file
+from latentdiff.data.decode import SUFFIXES, RefusedImage, decode_file
 from latentdiff.data.progress import reported
-from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete, note_empty_classes, number_labels
+from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete, note_small_classes, number_labels
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import expected, find_reader
 from latentdiff.data.resize import Fit, ReadOptions, parse_size, set_channels
@@ -93,7 +93,7 @@ def assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
     labels, classes = number_labels([part.labels for part in splits], source=name)
     train, val, test = map(_to_split, splits, labels)
     classes = (parts.classes if fit.labels_from != "none" else None) or classes
-    note_empty_classes(labels[0], classes, parts.report)
+    note_small_classes(labels[0], classes, parts.report)
     return Dataset(name, train, val, test, classes, parts.report)
 
 
@@ -192,7 +192,9 @@ def _read_file(path: Path, fit: Fit) -> RawSplits:
     """One image; InputError for a file that cannot be decoded."""
     found = decode_file(path, fit.under, fit.least)
     if isinstance(found, RefusedImage):
-        raise InputError(f"{path}: expected a PNG, JPEG or WEBP image, {expected()}, found: {found.reason}")
+        known = path.suffix.lower() in SUFFIXES
+        wanted = "an image that can be read" if known else f"a PNG, JPEG or WEBP image, {expected()}"
+        raise InputError(f"{path}: expected {wanted}, found: {found.reason}")
     parts = RawSplits(RawSplit(found.pixels[None]), unsplit=True)
     parts.report.convert(path.name, found.conversions)
     return parts

@@ -15,7 +15,7 @@ from latentdiff.data.class_folders import note_unused_names, note_unused_option
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.resize import Fit
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, in_bytes
 
 MAX_BYTES = 8 * 2**30
 """Largest array, uncompressed."""
@@ -36,7 +36,9 @@ them, and as `np.savez(file, images, labels)` and the samplers of other librarie
 def check_expansion(size: int, compressed: int, *, source: str) -> None:
     """InputError if `size` bytes out of `compressed` bytes look like a decompression bomb."""
     if size > MAX_BYTES:
-        raise InputError(f"{source}: expected at most {MAX_BYTES} bytes uncompressed, found {size}")
+        raise InputError(
+            f"{source}: expected at most {in_bytes(MAX_BYTES)} uncompressed, found {in_bytes(size)}"
+        )
     if size > BOMB_BYTES and size > BOMB_RATIO * max(compressed, 1):
         raise InputError(
             f"{source}: expected at most {BOMB_RATIO} times its compressed size, found {size} bytes in"

@@ -151,19 +151,30 @@ def _by_key(keys: Sequence[str], *, seed: int) -> list[NDArray[np.int64]]:
     ]
 
 
-def note_empty_classes(
+FEW = 5  # training images of a class below which a model can only repeat them
+
+
+def note_small_classes(
     labels: NDArray[Any] | None, classes: Sequence[str] | None, report: ReadReport
 ) -> None:
-    """Say in a remark which `classes` have none of the training images, whose labels are int64 [N]."""
+    """Say in remarks which `classes` have none of the training images, whose labels are int64 [N], or few."""
     if labels is None or classes is None:
         return
-    empty = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0).tolist()
+    found = np.bincount(labels, minlength=len(classes))
+    empty = np.flatnonzero(found == 0).tolist()
     if empty:
         one = len(empty) == 1
         hint = "; integer labels are class numbers from 0" if classes[0] == "0" else ""
         report.remark(
             f"{'class' if one else 'classes'} {named([classes[k] for k in empty])} of {len(classes)} "
             f"{'has' if one else 'have'} no training images{hint}"
+        )
+    few = np.flatnonzero((found > 0) & (found < FEW)).tolist()
+    if few and len(labels) >= FEW * len(classes):  # in tiny sets all have few
+        report.remark(
+            f"fewer than {FEW} training images of {'class' if len(few) == 1 else 'classes'}"
+            f" {named([classes[k] for k in few])}: samples of {'it' if len(few) == 1 else 'these'} will be"
+            " copies"
         )
 
 

@@ -19,13 +19,13 @@ from latentdiff.data.catalog import NAMED
 from latentdiff.data.decode import FileLocation, RefusedImage
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.progress import reported
-from latentdiff.data.raw import Listed, RawSplit, note_empty_classes
+from latentdiff.data.raw import Listed, RawSplit, note_small_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import READERS, find_reader
 from latentdiff.data.resize import Fit, parse_size, set_channels
 from latentdiff.data.scan import shown
 from latentdiff.data.types import Dataset, ImageData, Split
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, in_bytes
 from latentdiff.files.paths import expanded
 
 THREADS = 8  # that decode, at most
@@ -139,7 +139,8 @@ class StreamedSplit:
         """The split in memory; InputError naming ``source`` for more bytes of pixels than MAX_BYTES."""
         if (size := math.prod(self.images.shape)) > MAX_BYTES:
             raise InputError(
-                f"{source}: expected at most {MAX_BYTES} bytes of pixels, found {size}; give a smaller `size`"
+                f"{source}: expected at most {in_bytes(MAX_BYTES)} of pixels, found {in_bytes(size)};"
+                " give a smaller `size`"
             )
         whole = torch.empty(self.images.shape, dtype=torch.uint8)
         for k in reported(range(0, len(self), READ_AT_ONCE), "images", each=READ_AT_ONCE, total=len(self)):
@@ -205,7 +206,7 @@ def stream_dataset(
     with report.explaining(str(data)):
         parts = listed.split(seed=seed)
     report.decoded = listed.pixels is not None
-    note_empty_classes(parts[0].labels, classes, report)
+    note_small_classes(parts[0].labels, classes, report)
     train, val, test = (_split(listed, part, how) for part in parts)
     report.used = sum(map(len, parts))
     return StreamedData(str(data), train, val, test, classes, _identity(listed, parts[0], how), report)

@@ -182,14 +182,14 @@ def frechet_warnings(n: int, m: int, features: str, dim: int) -> tuple[str, ...]
     """
     if cramped(n, m, dim):
         why = (
-            f"a Frechet distance of the {dim} features of {features} has no interval below"
-            f" {math.ceil(ROOM * dim)} on a side, and is mostly bias"
+            f"too few for the Frechet distance of the {dim} features of {features}, which is mostly bias and"
+            f" has no interval below {math.ceil(ROOM * dim)} on a side; the kernel distance has no such bias"
         )
     elif min(n, m) < FEW:
-        why = f"with fewer than {FEW} on a side the Frechet distance is mostly bias"
+        why = f"few for the Frechet distance, which is mostly bias below {FEW} on a side"
     else:
         return ()
-    return (f"{n} images against {m}: {why}; compare only equal numbers",)
+    return (f"{n} images against {m} are {why}; compare only equal numbers",)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,8 @@ class Metric(Generic[Input]):
     ``name``: its key in JSON and its attribute in Python. ``label``: its name in tables, where ``by_network``
     does not make one of the network's name; ``note``: unit or direction. ``measure`` returns None where the
     metric does not apply. Tables show ``factor`` times the value, with the value free of bias below it if
-    ``biased``; pages of the studies have a column for it if ``in_studies``.
+    ``biased``; pages of the studies have a column for it if ``in_studies``; one
+    ``of_pixels`` does not depend on the network of features.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Metric(Generic[Input]):
     factor: float = 1
     biased: bool = False
     in_studies: bool = False
+    of_pixels: bool = False
 
     def title(self, network: str | None) -> str:
         """The label, or the name that a distance has by its ``network``."""
@@ -174,7 +176,7 @@ SET_METRICS: tuple[Metric[FeatureSets], ...] = (
     Metric("coverage", "coverage", lambda sets: sets.share_of(sets.manifold.coverage, sets.y)),
     Metric("accuracy", "class accuracy", FeatureSets.accuracy),
     Metric("confident", "share of confident images", FeatureSets.confident),
-    Metric("sharpness", "sharpness", FeatureSets.sharpness, note="of the reference's"),
+    Metric("sharpness", "sharpness", FeatureSets.sharpness, note="of the reference's", of_pixels=True),
 )
 """Metrics of a set of images against a reference, in the features of a network."""
 

@@ -16,6 +16,8 @@ from latentdiff.metrics.features import Features
 from latentdiff.metrics.neighbors import nearest
 
 QUANTILE = 0.01  # of the test images' distances: closer samples are suspicious
+MANY = 5  # times that share of the samples: more than chance
+LEAST = 100  # test images whose 1% quantile is more than the distance of one of them
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,30 @@ class NeighborScores(Scores):
     mirrored: bool = False
     quantile: float = QUANTILE
     examples: tuple[Strips, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def copies(self) -> str | None:
+        """What speaks for copies, in words; None where nothing does."""
+        closer = self.features.share_closer_than_test_quantile
+        least = closer.value if closer.low is None else closer.low
+        found = []
+        if self.identical:
+            found.append(f"{self.identical} of {self.n} samples have the pixels of a training image")
+        if least > MANY * self.quantile:
+            found.append(
+                f"{closer.value:.0%} of the samples are closer to a training image than"
+                f" {1 - self.quantile:.0%} of the test images are"
+            )
+        return " and ".join(found) or None
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on whether samples are copies."""
+        if self.copies is not None:
+            return f"{self.copies}: copies, or nearly; neighbors.png shows the closest ten"
+        if self.test_n < LEAST:
+            return f"{self.test_n} test images are too few to tell; neighbors.png shows the closest ten"
+        return "no sign of copies: as few samples as test images are that close to a training image"
 
 
 @dataclass(frozen=True, eq=False)

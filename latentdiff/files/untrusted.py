@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, Strict, TypeAdapter, ValidationError
 
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, in_bytes
 
 MAX_JSON = 2**24  # bytes of a JSON file; the largest that this package writes are vocabularies of a megabyte
 MAX_ENTRIES = 2**18  # values of a JSON file
@@ -65,7 +65,7 @@ class RegularFile:
         """All bytes. InputError, before any is read, where there are more than ``limit``."""
         size = self.size
         if size > limit:
-            raise InputError(f"{self.path}: expected at most {limit} bytes, found {size}")
+            raise InputError(f"{self.path}: expected at most {in_bytes(limit)}, found {in_bytes(size)}")
         parts = list(self._parts(size, size))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 

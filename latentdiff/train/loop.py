@@ -46,6 +46,14 @@ from latentdiff.train.task import Task
 from latentdiff.viz.figures import save_loss_curve
 
 
+def other_data(checkpoint: Checkpoint) -> str:
+    """The error of a checkpoint that is resumed with other images."""
+    return (
+        f"{checkpoint.folder}: was trained on other images than the data given now; `resume` needs the same,"
+        " `data` names where they are"
+    )
+
+
 class Diverged(InputError):
     """The loss or the gradient is not finite; the weights were not updated with it."""
 
@@ -88,6 +96,7 @@ class Trainer:
             task.network, betas=task.betas, weight_decay=options.weight_decay, fused=options.fused
         )
         self.step, self._first, self._elapsed_before = 0, 0, 0.0
+        self._saved_at = 0.0  # seconds of training at the newest checkpoint
         self._window: dict[str, float] = {}  # sums over the steps since the last line of the log
         self._window_steps = 0
         self._resumed_from, self._finished = resume, False
@@ -101,15 +110,12 @@ class Trainer:
         """Load the state of a checkpoint; InputError if it was trained on other images."""
         progress = load_train_state(checkpoint)
         if progress.data != self._data:
-            raise InputError(
-                f"{checkpoint.folder}: was trained on other images than the data given now; `resume` needs"
-                " the same, `data` names where they are"
-            )
+            raise InputError(other_data(checkpoint))
         check_perceptual(progress, self.task.perceptual_fingerprint, checkpoint)
         load_state(checkpoint, self.task.network, self.ema, self.optimizer)
         self.step = self._first = progress.step
         self._window, self._window_steps = dict(progress.window), progress.window_steps
-        self._elapsed_before = progress.elapsed
+        self._elapsed_before = self._saved_at = progress.elapsed
         self._finished = progress.finished
 
     @property
@@ -141,7 +147,7 @@ class Trainer:
                 state = SyncState(self._elapsed_before, None)
                 while state.signum is None and self.budget.progress(self.step, state.elapsed) < 1:
                     state = self._update(log, watch, stop, state)
-                    self._periodic(log, watch)
+                    self._periodic(log, watch, state)
                     if self.ranks.count == 1:  # a single process need not wait for the next exchange
                         state = SyncState(watch.elapsed, stop.signum)
                 seconds = watch.elapsed - self._elapsed_before
@@ -168,16 +174,20 @@ class Trainer:
         keep_to = self.step if self._resumed_from else None
         return TrainLog(self.run.log, keep_to=keep_to, tensorboard=self.options.tensorboard)
 
-    def _periodic(self, log: TrainLog, watch: Stopwatch) -> None:
-        """Validate, save and draw samples at the steps of the options; only the first process does."""
+    def _periodic(self, log: TrainLog, watch: Stopwatch, state: SyncState) -> None:
+        """Validate, save and draw samples at the steps of the options, and save after some minutes without;
+        only the first process does.
+        """
         options = self.options
         with self._saving_on_failure(watch):
             if self.step % options.validate_every == 0:
                 average = self._average()
                 if self.ranks.first:
                     log.write(self.step, self.task.validate(average))
-            if self.step % options.save_every == 0:
+            late = state.elapsed - self._saved_at >= 60 * options.save_minutes > 0
+            if late or self.step % options.save_every == 0:
                 self._save(watch)  # before the samples, which may fail
+                self._saved_at = state.elapsed
             if self.step % options.sample_every == 0:
                 self._save_samples(log, self._average(), watch)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from latentdiff.config.loop import LoopOptions
+from latentdiff.errors import counted
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Budget:
         return step / self.steps if self.steps is not None else elapsed / (self.seconds or math.inf)
 
     def __str__(self) -> str:
-        return f"{self.steps} steps" if self.steps is not None else f"{(self.seconds or 0) / 60:g} minutes"
+        minutes = (self.seconds or 0.0) / 60
+        return counted(self.steps, "step") if self.steps is not None else counted(minutes, "minute")
 
 
 def learning_rate(options: LoopOptions, peak: float, step: int, progress: float) -> float:

@@ -278,7 +278,7 @@ def test_mostly_unusable_folder_is_refused_with_the_first_name(tmp_path: Path) -
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    message = r"none in 1 files; left out 1: 1 not a caption \(\.txt\) \(notes\.txt\)$"
+    message = r"none in 1 file; left out 1: 1 not a caption \(\.txt\) \(notes\.txt\)$"
     with pytest.raises(InputError, match=rf"expected PNG, JPEG or WEBP images, found {message}"):
         load_dataset(str(tmp_path))
     (tmp_path / "a.tar.gz").write_text("x")
@@ -589,6 +589,14 @@ def test_classes_without_training_images_are_told_of(tmp_path: Path) -> None:
     data = load_dataset(str(tmp_path / "x.npz"), class_folders="only")
     assert any(note.startswith("class 0 of 3 has no training images") for note in data.notes)
     assert any(note.startswith("--class-folders only changes nothing") for note in data.notes)
+
+
+def test_classes_of_few_images_are_named(tmp_path: Path) -> None:
+    for name, count in (("cats", 30), ("dogs", 30), ("once", 1)):
+        for k in range(count):
+            save(tmp_path / name / f"{k}.png")
+    notes = load_dataset(str(tmp_path)).notes
+    assert "fewer than 5 training images of class once: samples of it will be copies" in notes
 
 
 def test_a_split_without_a_usable_training_image_is_one_line(tmp_path: Path) -> None:

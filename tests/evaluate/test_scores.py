@@ -252,6 +252,11 @@ def test_copies_of_training_images_are_found() -> None:
     closer = honest.pixels.share_closer_than_test_quantile
     assert closer.value < 0.1 and closer.low < 0.03
     assert copied.pixels.test_quantile > 0.25  # RMS of unrelated pixels
+    assert copied.copies == copied.verdict.partition(":")[0] and "50 of 100 samples have" in copied.copies
+    assert "100% of the samples are closer to a training image than 99%" in copied.verdict
+    assert honest.copies is None and honest.verdict.startswith("no sign of copies")
+    few = evaluate.find_neighbors(test[:20], extract(network(), test[:20]), train)
+    assert "20 test images are too few" in evaluate.score_neighbors(few, few, resampling=QUICK).verdict
     squares = ((fresh[7].double() - train.images.double()) / 255).square().flatten(1).mean(1)
     assert float(sides["fresh"].pixel_distance[7]) == pytest.approx(float(squares.min().sqrt()), rel=1e-6)
 

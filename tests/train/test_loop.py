@@ -1,5 +1,6 @@
 """The training loop: budgets, learning rate, data order, divergence, signals and what a run leaves behind."""
 
+import itertools
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from latentdiff.train import graceful_stop, loop
 from latentdiff.train import progress as progress_module
 from latentdiff.train.log import TrainLog, read_log
 from latentdiff.train.loop import Diverged, Trainer
-from latentdiff.train.progress import Budget, learning_rate
+from latentdiff.train.progress import Budget, Stopwatch, learning_rate
 from latentdiff.train.state import load_train_state
 from latentdiff.train.vae import VAETask
 
@@ -324,6 +325,21 @@ def test_a_run_leaves_log_pictures_and_the_newest_checkpoints(tmp_path: Path) ->
     assert [entry["step"] for entry in log if "loss" in entry] == [3, 6, 9]
     assert [entry["step"] for entry in log if "val_loss" in entry] == [4, 8, 10]
     assert all(math.isfinite(value) for entry in log for value in entry.values())
+
+
+@pytest.mark.parametrize(("minutes", "saved"), [(5.0, [4, 6, 8, 10]), (0.0, [10])])
+def test_slow_steps_are_saved_by_the_clock(
+    minutes: float, saved: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(
+        step=60
+    )  # at each look at the clock, of which a step has two and a checkpoint more
+    monkeypatch.setattr(Stopwatch, "elapsed", property(lambda _: float(next(seconds))))
+    found = make_trainer(
+        make_task(steps=10, save_minutes=minutes, checkpoints_total_limit=9), tmp_path
+    ).train()
+    written = [int(path.name[-8:]) for path in sorted(tmp_path.glob("checkpoint-*"))]
+    assert found.step == 10 and written == saved
 
 
 def test_a_logged_loss_is_the_mean_of_its_window(tmp_path: Path) -> None:

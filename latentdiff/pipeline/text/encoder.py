@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.errors import InputError, pip_install
+from latentdiff.errors import InputError, in_bytes, pip_install
 from latentdiff.files.paths import expanded
 from latentdiff.files.untrusted import RegularFile, tensors_header
 from latentdiff.nn import TextConfig
@@ -168,7 +168,9 @@ def _digest(folder: Path) -> str:
             for part in file.parts():
                 digest.update(part)
         elif file.size > MAX_SETTINGS:
-            raise InputError(f"{path}: expected at most {MAX_SETTINGS} bytes, found {file.size}")
+            raise InputError(
+                f"{path}: expected at most {in_bytes(MAX_SETTINGS)}, found {in_bytes(file.size)}"
+            )
     return digest.hexdigest()
 
 

@@ -214,7 +214,7 @@ def test_datasets_lists_and_clears_decoded_images(
     assert cli("datasets pets --class-folders only --size 8", cwd=tmp_path) == first
     ld.load_dataset(str(tmp_path / "pets"), size=8, class_folders="only")
     told = cli("datasets --cached", cwd=tmp_path)
-    assert told.out.startswith(f"{tmp_path}/cache: 2 files, ") and "of at most 10.0 GiB" in told.out
+    assert told.out.startswith(f"{tmp_path}/cache: 2 files, ") and "of at most 10 GiB" in told.out
     assert "pets: the sizes of 20 images, " in told.out and f"{tmp_path}/pets: 20 images of 8x8, " in told.out
     found = json.loads(cli("datasets --cached --json", cwd=tmp_path).out)
     assert {tuple(entry["shape"]) for entry in found["cached"]} == {(20, 12), (20, 8, 8, 1)}

@@ -384,8 +384,8 @@ def test_people_read_tables_that_name_the_network(
     ):
         assert text in out
     assert (
-        "warning: 12 images against 12: a Frechet distance of the 96 features of mnist has no interval"
-        " below 432" in err
+        "warning: 12 images against 12 are too few for the Frechet distance of the 96 features of mnist, which"
+        " is mostly bias and has no interval below 432 on a side" in err
     )
     digits(tmp_path)
     code, out, err = cli(

@@ -288,6 +288,20 @@ def test_both_trainings_in_one_command_go_on_by_name(
     assert cli("sample --run runs/mine-denoiser -n 2 --steps 2", cwd=work).code == 0
 
 
+def test_other_images_under_an_old_name_are_refused_in_words(work: Path, cli: Callable) -> None:
+    (work / "c.yaml").write_text(
+        "train-vae: {data: tiny.npz, latent: 2, depth: 0, width: 8, steps: 2}\n"
+        "train-denoiser: {data: tiny.npz, network: mlp, width: 16, depth: 1, T: 4, steps: 2}\n"
+    )
+    made = cli("train --config c.yaml --name mine", cwd=work)
+    assert made.code == 0, made.err
+    images = np.random.default_rng(1).integers(0, 256, (20, 8, 8), np.uint8)
+    np.savez(work / "other.npz", x_train=images, x_test=images[:4], y_train=np.arange(20) % 2, y_test=[0] * 4)
+    other = cli("train --config c.yaml --name mine --data other.npz", cwd=work)
+    line = "error: runs/mine-denoiser: was begun with other images; choose another --name, or give the --data"
+    assert other.code == 1 and line in other.err
+
+
 def test_minutes_are_shared_and_replace_those_of_a_file(
     work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,7 +104,7 @@ PIPELINES = [
     Case("index is a list", replaced(INDEX, lambda _: b"[]"), (INDEX, "expected a JSON object, found list")),
     Case("unet is no JSON", replaced(UNET, lambda _: b"\xff\x00"), (UNET, "not valid JSON")),
     Case("deep JSON", replaced(UNET, lambda _: b"[" * 100_000), (UNET, "not valid JSON")),
-    Case("huge JSON", replaced(UNET, lambda data: data + b" " * 2**25), (UNET, "at most 16777216 bytes")),
+    Case("huge JSON", replaced(UNET, lambda data: data + b" " * 2**25), (UNET, "at most 16 MiB, found 32 MiB")),
     Case("NaN", replaced(UNET, lambda data: data.replace(b'"dropout": 0.0', b'"dropout": NaN')), (UNET, "finite numbers")),
     Case("no unet", lambda folder: shutil.rmtree(folder / "unet"), (UNET, "no such file")),
     Case("no scheduler", removed(SCHEDULER), (SCHEDULER, "no such file")),

@@ -203,7 +203,8 @@ def _report(done: EditResult, values: Values, kept: Values, *, as_json: bool) ->
     """Writes the figure and the files of a command, and prints its result; ``kept``: the option values as
     they were given, which the figure keeps.
     """
-    from latentdiff.apps.cli.shared.progress import counted, result
+    from latentdiff.apps.cli.shared.progress import result
+    from latentdiff.errors import counted
 
     model, n, labels, title, source = done.model, values["n"], done.labels, done.title, {}
     if isinstance(model, EditInputs):

@@ -129,7 +129,7 @@ def illusion_result(
     """The result of an illusion; ``seen``: the images in which a classifier looks for each class, if any;
     ``hint``: printed where few images have all parts recognised.
     """
-    from latentdiff.apps.cli.shared.progress import counted
+    from latentdiff.errors import counted
 
     read = None if seen is None else _read_back(model.pipeline, seen, labels)
     lines = []

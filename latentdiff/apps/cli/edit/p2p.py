@@ -124,8 +124,9 @@ def command(values: driver.Values) -> driver.EditFunction:
 
 
 def _p2p(values: driver.Values, how: KeptAttention, factors: dict[str, float]) -> driver.EditResult:
-    from latentdiff.apps.cli.shared.progress import SamplingBar, counted
+    from latentdiff.apps.cli.shared.progress import SamplingBar
     from latentdiff.edit import Edit, prompt_to_prompt
+    from latentdiff.errors import counted
     from latentdiff.pipeline.capabilities import Need
     from latentdiff.viz.image_folder import aligned, variant
 

@@ -20,7 +20,7 @@ from latentdiff.apps.cli.shared.options import (
 )
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option
 from latentdiff.config.data import DataOptions
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, counted, in_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ def command(
 
 def _cached(place: str | None, *, clear: bool, as_json: bool) -> int:
     """List what is kept of decoded images, or remove it."""
-    from latentdiff.apps.cli.shared.progress import counted, result
+    from latentdiff.apps.cli.shared.progress import result
     from latentdiff.data.image_cache import open_cache
 
     cache = open_cache(place)
@@ -108,7 +108,7 @@ def _cached(place: str | None, *, clear: bool, as_json: bool) -> int:
     entries = cache.clear() if clear else cache.entries()
     total = sum(entry.bytes for entry in entries)
     number = f"{'removed ' if clear else ''}{counted(len(entries), 'file')}"
-    lines = [f"{cache.folder}: {number}, {_size(total)} of at most {_size(cache.limit)}"]
+    lines = [f"{cache.folder}: {number}, {in_bytes(total)} of at most {in_bytes(cache.limit)}"]
     lines += [f"    {entry.source or entry.file}: {_kept(entry)}" for entry in entries]
     answer = {"folder": str(cache.folder), "limit": cache.limit, "bytes": total}
     rows = [entry.as_dict() for entry in entries]
@@ -123,17 +123,7 @@ def _kept(entry: Entry) -> str:
     if len(entry.shape) == 4:
         count, height, width, _ = entry.shape
         what = f"{count:,} images of {width}x{height}"
-    return f"{what}, {_size(entry.bytes)}, used {used}"
-
-
-def _size(count: int) -> str:
-    """Bytes in a unit that is easy to read."""
-    number, unit = float(count), "bytes"
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            break
-        number /= 1024
-    return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+    return f"{what}, {in_bytes(entry.bytes)}, used {used}"
 
 
 def _preview(data: str, options: DataOptions, root: Path | None, out: Path, n: int) -> int:
@@ -170,7 +160,7 @@ def _preview(data: str, options: DataOptions, root: Path | None, out: Path, n: i
 def _describe(
     data: str, options: DataOptions, root: Path | None, out: Path | None, n: int, *, as_json: bool
 ) -> int:
-    from latentdiff.apps.cli.shared.progress import counted, print_report, result
+    from latentdiff.apps.cli.shared.progress import print_report, result
     from latentdiff.data import describe_data, describe_loaded
     from latentdiff.data.resize import Fit
     from latentdiff.train.latent_dataset import is_encoded, load_encoded
@@ -203,7 +193,6 @@ def _text(data: str, found: DataDescription) -> str:
 
 def _by_split(counts: dict[str, int]) -> str:
     """ "120 images (train 100, val 10, test 10)"."""
-    from latentdiff.apps.cli.shared.progress import counted
 
     return (
         f"{counted(sum(counts.values()), 'image')} ({', '.join(f'{name} {n}' for name, n in counts.items())})"

@@ -329,6 +329,8 @@ def _warnings(
     samples, vae, found = scores.samples, scores.vae, list[str]()
     if samples is not None:
         found += evaluate.size_warnings(samples)
+        if samples.neighbors is not None and samples.neighbors.copies is not None:
+            found.append(samples.neighbors.verdict)
     if vae is not None and vae.fd is not None:
         found += evaluate.frechet_warnings(vae.n, vae.n, networks.network.name, networks.network.dim)
     measured = samples is not None or (vae is not None and vae.fd is not None)

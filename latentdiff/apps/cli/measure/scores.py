@@ -40,8 +40,8 @@ def show(title: str, tables: Sequence[Table], out: str, *, intervals: Mapping[st
     show_tables(tables, width=WIDTH)
     if intervals["resamples"]:
         click.echo(
-            f"in brackets: {intervals['level']:.4g} intervals, {intervals['resamples']} resamples or fewer"
-            " (evaluation.json)"
+            f"in brackets: {100 * intervals['level']:.4g}% intervals, {intervals['resamples']}"
+            " resamples or fewer (evaluation.json)"
         )
     click.echo(f"figures and evaluation.json: {out}")
 
@@ -123,7 +123,7 @@ def _add_metrics(
 
 
 def _label(metric: Metric[Any], network: str | None) -> str:
-    named = f" ({network})" if network and metric.by_network is None else ""
+    named = f" ({network})" if network and metric.by_network is None and not metric.of_pixels else ""
     factor = "" if metric.factor == 1 else f" x {metric.factor:g}"
     return metric.title(network) + named + factor + (metric.note and f", {metric.note}")
 
@@ -222,6 +222,7 @@ def _neighbors(scores: NeighborScores) -> Table:
         table.add_row(
             label, *(bare(number) for number in numbers), text(space.share_closer_than_test_quantile)
         )
+    table.caption, table.caption_justify, table.caption_style = scores.verdict, "left", ""
     return table
 
 

@@ -101,10 +101,11 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.edit import driver
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.find import find_run
-    from latentdiff.apps.cli.shared.progress import SamplingBar, counted, result
+    from latentdiff.apps.cli.shared.progress import SamplingBar, result
     from latentdiff.data import to_float
     from latentdiff.data.classes import order_by_class
     from latentdiff.diffusion.trajectory import Recorder
+    from latentdiff.errors import counted
     from latentdiff.parallel.device import resolve_device
     from latentdiff.pipeline.cold import cold_from
     from latentdiff.viz.image_folder import variant

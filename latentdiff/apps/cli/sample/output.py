@@ -10,12 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from latentdiff.apps.cli.shared.outputs import running
-from latentdiff.apps.cli.shared.progress import SamplingBar, counted
+from latentdiff.apps.cli.shared.progress import SamplingBar
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.data.classes import joined, label_text
 from latentdiff.diffusion.trajectory import Frame, Recorder, SampleResult
+from latentdiff.errors import counted
 from latentdiff.parallel.device import dtype_name
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint

@@ -124,7 +124,8 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.sample import output
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.find import find_denoiser, load_checked
-    from latentdiff.apps.cli.shared.progress import counted, note, result, together
+    from latentdiff.apps.cli.shared.progress import note, result, together
+    from latentdiff.errors import counted
     from latentdiff.parallel.device import resolve_device
     from latentdiff.parallel.processes import processes
 

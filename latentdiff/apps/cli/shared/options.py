@@ -35,12 +35,19 @@ class Finite(click.FloatRange):
         return number
 
 
-def options_of(*models: type[Config], skip: tuple[str, ...] = (), of_run: bool = False) -> Callable[[F], F]:
+def options_of(
+    *models: type[Config],
+    skip: tuple[str, ...] = (),
+    of_run: bool = False,
+    chosen: Mapping[str, str] | None = None,
+    plain: tuple[str, ...] = (),
+) -> Callable[[F], F]:
     """A decorator that adds an option for each field of the models; a model's own fields come before
     inherited ones.
 
     ``of_run``: options that are by default those of a run, and None here; :func:`build` fills in the model's
-    defaults.
+    defaults. ``chosen``: what the command itself chooses where an option is not given, in words for its help.
+    ``plain``: options that are in --help of this command, too.
     """
 
     fields: dict[str, tuple[FieldInfo, str]] = {}
@@ -48,16 +55,27 @@ def options_of(*models: type[Config], skip: tuple[str, ...] = (), of_run: bool =
         for base in (part for part in model.__mro__ if issubclass(part, Config)):
             own = (name for name in base.__annotations__ if name in model.model_fields)
             fields |= {name: (model.model_fields[name], base.option_group) for name in own}
-    return combined(*(_option(name, *fields[name], of_run=of_run) for name in fields if name not in skip))
+    return combined(
+        *(
+            _option(name, *fields[name], of_run=of_run, words=(chosen or {}).get(name), plain=name in plain)
+            for name in fields
+            if name not in skip
+        )
+    )
 
 
-def _option(name: str, field: FieldInfo, group: str, *, of_run: bool) -> Callable[[F], F]:
+def _option(
+    name: str, field: FieldInfo, group: str, *, of_run: bool, words: str | None, plain: bool
+) -> Callable[[F], F]:
     facts, flag = option_facts(field), flag_of(name, field)
     was = {"--" + facts["was"].replace("_", "-"): flag} if "was" in facts else {}
     kind = _plain(field.annotation)
     text, default = f"{field.description or name}.", field.default
     if of_run:
         text, default = _of_run(text, f"no-{flag[2:]}" if default is False else default), None
+    if words is not None:
+        text = f"{text.removesuffix('.').partition(' (default: ')[0]} (default: {words})."
+    shown: dict[str, Any] = {} if words is None else {"show_default": False}
     names = [flag, name]
     if kind is bool:
         was |= {f"--no-{before[2:]}": f"--no-{now[2:]}" for before, now in was.items()}
@@ -69,7 +87,8 @@ def _option(name: str, field: FieldInfo, group: str, *, of_run: bool) -> Callabl
         help=text[0].upper() + text[1:],
         bounds=_range(field),
         group=facts.get("group", group),
-        advanced=facts.get("advanced", False),
+        advanced=facts.get("advanced", False) and not plain,
+        **shown,
         was=was,
         moved={old: (flag_of(name), new) for old, (name, new) in facts.get("moved", {}).items()},
         argument=facts.get("argument", ""),

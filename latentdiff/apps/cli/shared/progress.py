@@ -84,11 +84,6 @@ def note_kernels() -> None:
         )
 
 
-def counted(n: int, noun: str) -> str:
-    """ "1 image", "2 images"."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 def result(values: Mapping[str, Any], *, as_json: bool, text: str) -> None:
     """The result of a command on stdout: ``values`` as one JSON object, or ``text`` for people."""
     _note_waiting()

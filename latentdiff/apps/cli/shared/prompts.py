@@ -62,7 +62,8 @@ def prompts_of(values: dict[str, Any]) -> list[str]:
 
 def in_turn(items: Sequence[T], n: int, option: str) -> list[T]:
     """One item for each of ``n`` images, the items again and again; a note where some are left out."""
-    from latentdiff.apps.cli.shared.progress import counted, note
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.errors import counted
 
     if n < len(items):
         note(

@@ -19,7 +19,6 @@ from latentdiff.apps.cli.shared.find import place_of
 from latentdiff.apps.cli.shared.options import build, given
 from latentdiff.apps.cli.shared.progress import (
     TrainingBar,
-    counted,
     note,
     note_kernels,
     print_report,
@@ -30,7 +29,7 @@ from latentdiff.config.base import parse
 from latentdiff.config.data import DataOptions
 from latentdiff.config.loop import BUDGETS, LoopOptions, RunOptions
 from latentdiff.data import Dataset, ImageData, TrainData, is_streamed, load_dataset, stream_dataset
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, counted
 from latentdiff.files.paths import expanded
 from latentdiff.nn import ExternalModel
 from latentdiff.parallel.device import resolve_device
@@ -40,7 +39,7 @@ from latentdiff.pipeline.checkpoint.runs import LOCK, Run, exists_already, locat
 from latentdiff.pipeline.components import config_of
 from latentdiff.train.backward import check_batch
 from latentdiff.train.latent_dataset import EncodedData, is_encoded, load_encoded
-from latentdiff.train.loop import Trainer
+from latentdiff.train.loop import Trainer, other_data
 from latentdiff.train.progress import TrainResult
 from latentdiff.train.state import load_train_state
 from latentdiff.train.task import Task
@@ -48,6 +47,7 @@ from latentdiff.train.task import Task
 O = TypeVar("O", bound=LoopOptions)  # noqa: E741
 
 PART_OF_TRAIN = "latentdiff.train"  # in a context: the training is one of `latentdiff train`, which goes on
+REPORTED = "latentdiff.reported"  # in a context: the report of its data was printed by the training before
 # Paths, which may have changed when a run is resumed: what they hold is compared
 PLACES = {"data", "vae", "text_encoder", "perceptual_weights", "run", "trajectories_folder"}
 FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not change what is learned
@@ -56,6 +56,7 @@ FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not
     "minutes",
     "log_every",
     "save_every",
+    "save_minutes",
     "sample_every",
     "quick_samples",
     "quick_share",
@@ -198,6 +199,16 @@ def read_training_images(options: DataOptions, place: str | None = None, *, stre
     return replace(data, name=options.data)
 
 
+def check_same_data(training: Training[O], data: TrainData) -> None:
+    """InputError where a run goes on with other images than it began with."""
+    if training.resume is None or load_train_state(training.resume).data == data.fingerprint():
+        return
+    if PART_OF_TRAIN in click.get_current_context().meta:
+        what = f"{training.resume.folder.parent}: was begun with other images; choose another --name"
+        raise InputError(f"{what}, or give the --data that it has")
+    raise InputError(other_data(training.resume))
+
+
 def unreported_images(options: DataOptions, *, stream: bool) -> ImageData:
     """The images of the options, without their report."""
     if stream or is_streamed(options.data):
@@ -222,8 +233,10 @@ def read_data(options: DataOptions, place: str | None = None) -> Dataset:
 
 def _check_read(data: ImageData, options: DataOptions) -> None:
     """InputError for data that cannot be trained on; notes on the others."""
-    print_report(data.report)
-    if data.train.captions is not None:
+    reported = REPORTED in click.get_current_context().meta
+    if not reported:
+        print_report(data.report)
+    if data.train.captions is not None and not reported:
         found = sum(bool(caption) for caption in data.train.captions)
         note(f"data: {found} of {len(data.train)} training images have captions")
     if len(data.train) == 0 or len(data.val) == 0:

@@ -72,6 +72,7 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     data = common.read_encoded(options, training.data) or common.read_training_images(
         options, training.data, stream=options.stream
     )
+    common.check_same_data(training, data)
     foreign = foreign_model(training)
     if foreign is not None and options.shard:
         raise click.UsageError("--shard: is for networks of this package, found a UNet2DModel of diffusers")

@@ -19,11 +19,17 @@ from latentdiff.apps.cli.shared.options import build, cli_command, dry_run_optio
 from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.config.loop import RunOptions
 from latentdiff.config.training import TrainDenoiser, TrainVAE
+from latentdiff.errors import counted
 
 if TYPE_CHECKING:
     from latentdiff.data.types import ImageData
 
 AUGMENTATIONS = ("flip", "random_shift")
+CHOSEN = {  # here where they are not given, in words
+    "size": "small images of one size as they are; others 64x64, large ones 128x128 from 120 minutes on",
+    "flip": "no-flip; flip where the minutes would show each colour photo more than a hundred times",
+    "random_shift": "0; where --flip is chosen for fewer than 1000 photos, a sixteenth of their side",
+}
 OWN_VAE = "own"  # --vae: train one on the images
 SHARES = {"vae": 0.25, "denoiser": 0.75}  # of the minutes
 MINUTES = 15.0
@@ -39,7 +45,7 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
     "latentdiff train --config mnist-latent32",
     config=False,
 )
-@options_of(TrainVAE, skip=SKIPPED)
+@options_of(TrainVAE, skip=SKIPPED, chosen=CHOSEN, plain=("fit", "background", "labels_from", "flip"))
 @options_of(TrainDenoiser, skip=SKIPPED_OF_DENOISER)
 @options_of(RunOptions, skip=("init_from", "resume", "name"))
 @option(
@@ -87,7 +93,7 @@ def command(
     from latentdiff.apps.cli.shared.progress import note, note_loading
 
     note_loading()
-    from latentdiff.apps.cli.train.common import PART_OF_TRAIN
+    from latentdiff.apps.cli.train.common import PART_OF_TRAIN, REPORTED
     from latentdiff.parallel.device import resolve_device
     from latentdiff.parallel.processes import joined
     from latentdiff.pipeline.checkpoint.runs import Run
@@ -124,10 +130,13 @@ def command(
     ranks = ctx.with_resource(
         joined(resolve_device(values["device"]))
     )  # several processes meet once, for both
-    answers, code = {}, 0
+    code = 0
+    answers: dict[str, Any] = {}
     for kind, part in parts.items():
         part.params["dry_run"] = dry_run
         part.meta[PART_OF_TRAIN] = True
+        if answers:
+            part.meta[REPORTED] = True
         with _errors_of(ctx):
             code, answers[kind] = _called(part, as_json=as_json or dry_run)
         if dry_run:
@@ -194,7 +203,7 @@ def _note_of_the_beginning(saved: Mapping[str, Any] | None, minutes: float | Non
     begun = saved.get("minutes") if saved is not None else None
     if saved is not None and begun is not None and minutes is not None and minutes > 2 * begun:
         note(
-            f"{name} goes on with what was chosen for {begun:g} minutes of its denoiser (--network"
+            f"{name} goes on with what was chosen for {counted(begun, 'minute')} of its denoiser (--network"
             f" {saved.get('network')}); a new --name chooses anew for {minutes:g}"
         )
 
@@ -216,7 +225,7 @@ def _augmentation_of(data: ImageData, minutes: float, saved: Mapping[str, Any] |
     }
     if found:
         how = " and ".join(words[name] for name in found)
-        note(f"{len(data.train)} images are few for {minutes:g} minutes: {how}")
+        note(f"{len(data.train)} images are few for {counted(minutes, 'minute')}: {how}")
     return found
 
 

@@ -66,6 +66,7 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     if training.options.train == "decoder" and training.first is None and training.resume is None:
         raise click.UsageError("--train decoder: needs an encoder that is trained, give --init-from")
     data = common.read_training_images(training.options, training.data, stream=training.options.stream)
+    common.check_same_data(training, data)
     network, statistics = _network(training, data)
     if (source := training.first) is not None:
         training = replace(training, options=_settled(training.options, network, source))
