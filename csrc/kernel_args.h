@@ -106,4 +106,35 @@ LD_FN bool is_flat(const Shape& shape, const Operand& operand) {
   return true;
 }
 
+namespace cpu {
+// Sums over many numbers have this many lanes in every instruction set, so that they are the same sums.
+constexpr int sum_lanes = 16;
+constexpr int block_units = 32;  // that are added before their sum is
+}  // namespace cpu
+
+// Rows of `width` numbers; `repeat` of them in turn have the condition rows[k] (k, where that is null), a row
+// of factor, shift and gate, whose numbers follow one another.
+struct AdaNormArguments {
+  int64_t width, repeat;
+  float eps;
+  Dtype dtype;  // of branch and y: float32, float16 or bfloat16
+  const float* h;
+  const void* branch;  // null: nothing is added to h
+  float* sum;          // h + gate branch
+  void* y;
+  const float *factor, *shift, *gate;
+  int64_t factor_stride, shift_stride, gate_stride;
+  const int64_t* rows;
+};
+
+// Samples of `pixels` times `channels` numbers, the channels of a pixel next to one another. `unit`: the
+// numbers of as many pixels as have a multiple of sum_lanes.
+struct GroupNormArguments {
+  int64_t pixels, channels, groups, unit;
+  float eps;
+  const void* x;
+  void* y;
+  const float *weight, *bias;
+};
+
 }  // namespace latentdiff

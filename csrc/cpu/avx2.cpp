@@ -7,11 +7,14 @@
 #endif
 
 #include "avx2.h"
+#include "ada_norm.h"
+#include "group_norm.h"
 #include "kernels.h"
 #include "tile.h"
 
 namespace latentdiff::cpu {
-extern const Kernels avx2{"avx2", normal<Avx2>, add_noise<Avx2>, step<Avx2>};
+extern const Kernels avx2{"avx2",     normal<Avx2>,   add_noise<Avx2>,
+                          step<Avx2>, ada_norm<Avx2>, group_norm<Avx2>};
 }  // namespace latentdiff::cpu
 
 #if defined(__clang__)

@@ -7,11 +7,14 @@
 #endif
 
 #include "avx512.h"
+#include "ada_norm.h"
+#include "group_norm.h"
 #include "kernels.h"
 #include "tile.h"
 
 namespace latentdiff::cpu {
-extern const Kernels avx512{"avx512", normal<Avx512>, add_noise<Avx512>, step<Avx512>};
+extern const Kernels avx512{"avx512",     normal<Avx512>,   add_noise<Avx512>,
+                            step<Avx512>, ada_norm<Avx512>, group_norm<Avx512>};
 }  // namespace latentdiff::cpu
 
 #if defined(__clang__)

@@ -11,6 +11,9 @@ struct Kernels {
   void (*normal)(const NormalArguments&, int64_t first, int64_t last);
   void (*add_noise)(const NoisingArguments&, int64_t first, int64_t last);
   void (*step)(const StepArguments&, int64_t first, int64_t last);
+  void (*ada_norm)(const AdaNormArguments&, int64_t first, int64_t last);  // of rows
+  // Of samples; scratch: 4 unit + groups numbers.
+  void (*group_norm)(const GroupNormArguments&, int64_t first, int64_t last, float* scratch);
 };
 
 extern const Kernels portable;

@@ -1,7 +1,10 @@
 // The portable kernels: item by item, as a CUDA thread does it, in standard C++ on any processor.
 #include "../dispatch.h"
 #include "../vector_item.h"
+#include "ada_norm.h"
+#include "group_norm.h"
 #include "kernels.h"
+#include "number.h"
 #include "tiling.h"
 
 namespace latentdiff::cpu {
@@ -60,6 +63,6 @@ void step(const StepArguments& a, int64_t first, int64_t last) {
 
 }  // namespace
 
-extern const Kernels portable{"portable", normal, add_noise, step};
+extern const Kernels portable{"portable", normal, add_noise, step, ada_norm<Number>, group_norm<Number>};
 
 }  // namespace latentdiff::cpu

@@ -4,6 +4,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <string>
+#include <utility>
 
 #include "../step.h"
 
@@ -51,6 +52,15 @@ void coefficients(const char* op, const Tensor& coef, const char* name, const Te
                       coef.sizes());
   }
   device(op, "coef", coef, name, x);
+}
+
+void conditions(const char* op, const char* name, const Tensor& x, const Tensor& h, int64_t count) {
+  TORCH_CHECK_TYPE(x.scalar_type() == at::kFloat, op, ": expected ", name, " of dtype torch.float32, got ",
+                   name_of(x.scalar_type()));
+  TORCH_CHECK_VALUE(x.dim() == 2 && x.size(0) == count && x.size(1) == h.size(-1), op, ": expected ", name,
+                    " of shape [", count == 0 ? "U" : std::to_string(count), ", ", h.size(-1), "], got ",
+                    x.sizes());
+  device(op, name, x, "h's", h);
 }
 
 void keys(const char* op, const Tensor& seeds, const Tensor& stream) {
@@ -123,6 +133,65 @@ void step(const char* op, const Tensor& x, at::TensorList outs, const Tensor& co
   coefficients(op, coef, "x's", x, 4 + n, 4 + 2 * n);
   TORCH_CHECK_VALUE(!clip || *clip > 0, op, ": expected clip > 0 or None, got ", clip.value_or(0));
   given_or_drawn(op, "x's", x, noise, seeds, stream);
+}
+
+void ada_norm(const char* op, const Tensor& h, const Tensor& factor, const Tensor& shift,
+              const OptionalTensor& rows, at::ScalarType dtype) {
+  TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16, op,
+                   ": expected a result of dtype float16, bfloat16, float32, got ", name_of(dtype));
+  TORCH_CHECK_TYPE(h.scalar_type() == at::kFloat, op, ": expected h of dtype torch.float32, got ",
+                   name_of(h.scalar_type()));
+  TORCH_CHECK_VALUE(h.dim() >= 2, op, ": expected h of shape [B, ..., D], got ", h.sizes());
+  conditions(op, "factor", factor, h, factor.dim() == 2 ? factor.size(0) : 0);
+  conditions(op, "shift", shift, h, factor.size(0));
+  if (rows) {
+    TORCH_CHECK_TYPE(rows->scalar_type() == at::kLong, op, ": expected rows of dtype int64, got ",
+                     name_of(rows->scalar_type()));
+    TORCH_CHECK_VALUE(rows->dim() == 1 && rows->size(0) == h.size(0), op, ": expected rows of shape [",
+                      h.size(0), "], got ", rows->sizes());
+    device(op, "rows", *rows, "h's", h);
+  } else {
+    TORCH_CHECK_VALUE(factor.size(0) == h.size(0), op, ": expected factor of shape [", h.size(0), ", ",
+                      h.size(-1), "], got ", factor.sizes());
+  }
+}
+
+void add_ada_norm(const Tensor& h, const Tensor& branch, const Tensor& gate, const Tensor& factor,
+                  const Tensor& shift, const OptionalTensor& rows) {
+  const char* op = "add_ada_norm";
+  ada_norm(op, h, factor, shift, rows, branch.scalar_type());
+  conditions(op, "gate", gate, h, factor.size(0));
+  TORCH_CHECK_VALUE(branch.sizes() == h.sizes(), op, ": expected branch of h's shape ", h.sizes(), ", got ",
+                    branch.sizes());
+  device(op, "branch", branch, "h's", h);
+}
+
+void group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias) {
+  const char* op = "group_norm";
+  TORCH_CHECK_TYPE(x.scalar_type() == at::kBFloat16, op, ": expected x of dtype torch.bfloat16, got ",
+                   name_of(x.scalar_type()));
+  TORCH_CHECK_VALUE(x.dim() == 4, op, ": expected x of shape [B, C, H, W], got ", x.sizes());
+  TORCH_CHECK_VALUE(groups > 0 && x.size(1) % groups == 0 && x.size(1) > 0, op,
+                    ": expected groups that divide ", x.size(1), " channels, got ", groups);
+  const std::pair<const char*, const Tensor&> both[] = {{"weight", weight}, {"bias", bias}};
+  for (const auto& [name, values] : both) {
+    TORCH_CHECK_TYPE(values.scalar_type() == at::kFloat, op, ": expected ", name,
+                     " of dtype torch.float32, got ", name_of(values.scalar_type()));
+    TORCH_CHECK_VALUE(values.dim() == 1 && values.size(0) == x.size(1), op, ": expected ", name,
+                      " of shape [", x.size(1), "], got ", values.sizes());
+    device(op, name, values, "x's", x);
+  }
+}
+
+void lookup(const Tensor& x, const Tensor& table) {
+  const auto type = x.scalar_type();
+  TORCH_CHECK_TYPE(type == at::kHalf || type == at::kBFloat16,
+                   "lookup: expected x of dtype float16, bfloat16, got ", name_of(type));
+  TORCH_CHECK_TYPE(table.scalar_type() == type, "lookup: expected table of x's dtype ", name_of(type),
+                   ", got ", name_of(table.scalar_type()));
+  TORCH_CHECK_VALUE(table.dim() == 1 && table.size(0) == 65536,
+                    "lookup: expected table of shape [65536], got ", table.sizes());
+  device("lookup", "table", table, "x's", x);
 }
 
 void out(const char* op, const char* name, const Tensor& to, const Tensor& model, const char* model_name) {

@@ -22,6 +22,17 @@ void step(const char* op, const Tensor& x, at::TensorList outs, const Tensor& co
           std::optional<double> clip, const OptionalTensor& noise, const OptionalTensor& seeds,
           const OptionalTensor& stream);
 
+// `op`: the name in the messages. Rows of h [..., D] have the conditions [U, D] of factor and shift.
+void ada_norm(const char* op, const Tensor& h, const Tensor& factor, const Tensor& shift,
+              const OptionalTensor& rows, at::ScalarType dtype);
+
+void add_ada_norm(const Tensor& h, const Tensor& branch, const Tensor& gate, const Tensor& factor,
+                  const Tensor& shift, const OptionalTensor& rows);
+
+void group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias);
+
+void lookup(const Tensor& x, const Tensor& table);
+
 // A tensor to write into: like the samples, and no element of it twice.
 void out(const char* op, const char* name, const Tensor& to, const Tensor& like, const char* like_name);
 

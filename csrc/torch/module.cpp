@@ -6,9 +6,12 @@
 
 #include <vector>
 
+#include "ada_norm.h"
 #include "autograd.h"
 #include "cpu_dispatch.h"
+#include "group_norm.h"
 #include "launch.h"
+#include "lookup.h"
 #include "ops.h"
 
 // What a macro stands for, as a string.
@@ -47,6 +50,11 @@ torch::Library& library(c10::DispatchKey key) {
 
 void register_all() {
   register_kernels<Cpu>(library(c10::DispatchKey::CPU));
+  torch::Library& networks = library(c10::DispatchKey::CPU);
+  networks.impl("lookup", lookup);
+  networks.impl("ada_norm", ada_norm);
+  networks.impl("add_ada_norm", add_ada_norm);
+  networks.impl("group_norm", group_norm);
   register_autograd(library(c10::DispatchKey::AutogradCPU));
 #if defined(LATENTDIFF_WITH_CUDA)
   register_kernels<Cuda>(library(c10::DispatchKey::CUDA));

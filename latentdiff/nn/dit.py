@@ -4,9 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentdiff.nn.activations import gelu
+from latentdiff.nn.ada_norm import ada_norm, add_ada_norm, for_each
 from latentdiff.nn.attention import Attend, AttentionSite, attention
 from latentdiff.nn.embeddings import Embedding, timestep_embedding
-from latentdiff.nn.layers import ZeroLinear, check_input, modulate
+from latentdiff.nn.layers import ZeroLinear, check_input
 from latentdiff.nn.networks import DiTConfig
 from latentdiff.nn.text import TextConditioned
 
@@ -52,9 +54,9 @@ class DiTDenoiser(TextConditioned):
         h = h + positions(self.config.grid, self.config.width, x.device)
         for block in self.blocks:
             h = block(h, e, context, attend)
-        scale, shift = e.through(self.modulation).float()[:, None].chunk(2, dim=2)
-        h = modulate(h, 1 + scale, shift)
-        out = self.head(h.to(self.head.weight.dtype)).transpose(1, 2).unflatten(2, self.config.grid)
+        scale, shift = self.modulation(e.values).float().chunk(2, dim=1)
+        y = ada_norm(h, 1 + scale, shift, e.rows, self.head.weight.dtype)
+        out = self.head(y).transpose(1, 2).unflatten(2, self.config.grid)
         return F.pixel_shuffle(out.float(), self.config.patch)
 
 
@@ -79,17 +81,18 @@ class _DiTBlock(nn.Module):
         self.down = nn.Linear(config.expand * width, width)
 
     def forward(self, h: Tensor, e: Embedding, context: Tensor | None, attend: Attend | None) -> Tensor:
-        scale1, shift1, gate1, scale2, shift2, gate2 = (
-            e.through(self.modulation).float()[:, None].chunk(6, dim=2)
-        )
-        dtype = self.up.weight.dtype
-        q, k, v = self.qkv(modulate(h, 1 + scale1, shift1).to(dtype)).chunk(3, dim=2)
+        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(e.values).float().chunk(6, dim=1)
+        y = ada_norm(h, 1 + scale1, shift1, e.rows, self.up.weight.dtype)
+        q, k, v = self.qkv(y).chunk(3, dim=2)
         mixed = self.out(attention(q, k, v, heads=self.heads, site=self.site, attend=attend))
-        h = torch.addcmul(h, gate1, mixed.float())
-        if self.cross is not None and context is not None:
+        if self.cross is None or context is None:
+            h, y = add_ada_norm(h, mixed, gate1, 1 + scale2, shift2, e.rows)
+        else:
+            h = torch.addcmul(h, for_each(gate1, e.rows, h), mixed.float())
             h = h + self.cross(h, context, attend)
-        inner = F.gelu(self.up(modulate(h, 1 + scale2, shift2).to(dtype)), approximate="tanh")
-        return torch.addcmul(h, gate2, self.down(inner).float())
+            y = ada_norm(h, 1 + scale2, shift2, e.rows, mixed.dtype)
+        out = self.down(gelu(self.up(y), tanh=True))
+        return torch.addcmul(h, for_each(gate2, e.rows, h), out.float())
 
 
 class _Cross(nn.Module):

@@ -1,9 +1,10 @@
-"""Layers and checks that several networks share: zero-started layers, float32 normalization, modulation."""
+"""Layers and checks that several networks share: zero-started layers, float32 normalization."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentdiff import ops
 from latentdiff.nn.base_config import DenoiserConfig
 
 
@@ -47,20 +48,14 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize every sample by itself."""
+        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not torch.is_grad_enabled():
+            return ops.group_norm(x, self.num_groups, self.weight.float(), self.bias.float(), eps=self.eps)
         if not x.requires_grad and torch.is_grad_enabled():
             # torch's backward crashes for channels_last input that needs no gradient (CPU, 2.13)
             x = x.contiguous()
         return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(
             x.dtype
         )
-
-
-def modulate(h: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    """Adaptive layer norm of float32 h without weights of its own (Peebles and Xie 2023, section 3.2).
-
-    ``factor``: 1 + scale.
-    """
-    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), factor)
 
 
 def check_input(config: DenoiserConfig, x: Tensor, t: Tensor) -> None:

@@ -2,11 +2,11 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from latentdiff.nn.layers import ZeroLinear, check_input, modulate
+from latentdiff.nn.activations import silu
+from latentdiff.nn.ada_norm import ada_norm, add_ada_norm
+from latentdiff.nn.layers import ZeroLinear, check_input
 from latentdiff.nn.networks import MLPConfig
 from latentdiff.nn.text import TextConditioned
 
@@ -45,10 +45,11 @@ class MLPDenoiser(TextConditioned):
         parts[::3] = [1 + scale for scale in parts[::3]]
         # the residual stream stays float32 under autocast
         h = self.stem(x.flatten(1).to(self.stem.weight.dtype)).float()
+        y = ada_norm(h, parts[0], parts[1], e.rows, self.head.weight.dtype)
         for i, block in enumerate(self.blocks):
-            h = block(h, *map(e.spread, parts[3 * i : 3 * i + 3]))
-        h = modulate(h, *map(e.spread, parts[-2:]))
-        out: Tensor = self.head(h.to(self.head.weight.dtype))
+            gate, factor, shift = parts[3 * i + 2 : 3 * i + 5]  # norm of what follows the block
+            h, y = add_ada_norm(h, block(y), gate, factor, shift, e.rows)
+        out: Tensor = self.head(y)
         channels, *rest = self.config.shape
         return out.float().view(-1, self.config.out_factor * channels, *rest)
 
@@ -59,7 +60,6 @@ class _MLPBlock(nn.Module):
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
 
-    def forward(self, h: Tensor, factor: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
-        inner = F.silu(self.up(modulate(h, factor, shift).to(self.up.weight.dtype)))
-        out: Tensor = torch.addcmul(h, gate, self.down(inner).float())
+    def forward(self, y: Tensor) -> Tensor:
+        out: Tensor = self.down(silu(self.up(y)))
         return out

@@ -17,7 +17,18 @@ from latentdiff.ops import (
     vmap,  # noqa: F401
 )
 
-__all__ = ["NATIVE", "add_noise", "implementation", "normal", "step", "step_x0"]
+__all__ = [
+    "NATIVE",
+    "ada_norm",
+    "add_ada_norm",
+    "add_noise",
+    "group_norm",
+    "implementation",
+    "lookup",
+    "normal",
+    "step",
+    "step_x0",
+]
 
 NATIVE = native.load()
 # Looked up once: at small latents a call costs microseconds.
@@ -126,6 +137,54 @@ def step_x0(
         return out
     x_s_and_x0: tuple[Tensor, Tensor] = _STEP_X0(x, _several(outs), coef, clip, noise, seeds, stream)
     return x_s_and_x0
+
+
+def ada_norm(
+    h: Tensor, factor: Tensor, shift: Tensor, rows: Tensor | None = None, *, dtype: torch.dtype
+) -> Tensor:
+    """Return the layer norm of ``h``, without weights of its own, times ``factor`` plus ``shift``, from one
+    pass: adaptive layer norm (Peebles and Xie 2023, section 3.2, where factor is 1 + scale).
+
+    ``h``: float32 [B, ..., D]; ``factor``, ``shift``: float32 [U, D]; ``rows``: int64 [B], which of them each
+    sample has (None: its own, U = B). The result has the shape of h and the ``dtype``, float32, float16 or
+    bfloat16. No gradient. Raises ValueError or TypeError with what was expected and found.
+    """
+    y: Tensor = torch.ops.latentdiff.ada_norm(h, factor, shift, rows, dtype)
+    return y
+
+
+def add_ada_norm(
+    h: Tensor, branch: Tensor, gate: Tensor, factor: Tensor, shift: Tensor, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return ``h + gate branch`` and its :func:`ada_norm` in the dtype of ``branch``, from one pass.
+
+    ``branch``: the output of a block, shaped as h, float32, float16 or bfloat16; ``gate``: float32 [U, D].
+    """
+    summed_and_y: tuple[Tensor, Tensor] = torch.ops.latentdiff.add_ada_norm(
+        h, branch, gate, factor, shift, rows
+    )
+    return summed_and_y
+
+
+def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, *, eps: float = 1e-5) -> Tensor:
+    """Return the group normalization (Wu and He 2018) of ``x``: float32 within, without copies of it.
+
+    ``x``: bfloat16 [B, C, H, W]; ``weight``, ``bias``: float32 [C]. The result is like x, channels last. No
+    gradient. Raises ValueError or TypeError with what was expected and found.
+    """
+    y: Tensor = torch.ops.latentdiff.group_norm(x, groups, weight, bias, eps)
+    return y
+
+
+def lookup(x: Tensor, table: Tensor) -> Tensor:
+    """Return ``table[bits of x]``: any function of 16-bit numbers, by its value for each of them.
+
+    ``x``: float16 or bfloat16, any shape; ``table`` [65536] of the same dtype: entry i for the number whose
+    bits are i, as an unsigned integer. Memory format is kept. No gradient. Raises ValueError or TypeError
+    with what was expected and found.
+    """
+    found: Tensor = torch.ops.latentdiff.lookup(x, table)
+    return found
 
 
 def implementation() -> str:

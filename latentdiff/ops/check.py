@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _VALUES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_HALVES = _VALUES[:2]
 _COEFFICIENTS = (torch.float32, torch.float64)
 MAX_OUTS = 4
 
@@ -70,6 +71,71 @@ def step(
     _noise(op, "x", x, noise, seeds, stream)
 
 
+def ada_norm(
+    op: str, h: Tensor, factor: Tensor, shift: Tensor, rows: Tensor | None, dtype: torch.dtype
+) -> None:
+    """Check the arguments of ``ada_norm`` (``op`` is the name in the messages)."""
+    if dtype not in _VALUES[:3]:
+        raise TypeError(f"{op}: expected a result of dtype {_names(_VALUES[:3])}, got {dtype}")
+    if h.dtype != torch.float32:
+        raise TypeError(f"{op}: expected h of dtype torch.float32, got {h.dtype}")
+    if h.dim() < 2:
+        raise ValueError(f"{op}: expected h of shape [B, ..., D], got {list(h.shape)}")
+    _conditions(op, "factor", factor, h, factor.shape[0] if factor.dim() == 2 else 0)
+    _conditions(op, "shift", shift, h, factor.shape[0])
+    if rows is not None:
+        if rows.dtype != torch.int64:
+            raise TypeError(f"{op}: expected rows of dtype int64, got {rows.dtype}")
+        if list(rows.shape) != [h.shape[0]]:
+            raise ValueError(f"{op}: expected rows of shape [{h.shape[0]}], got {list(rows.shape)}")
+        _device(op, "rows", rows, "h's", h)
+    elif factor.shape[0] != h.shape[0]:
+        wanted = [h.shape[0], h.shape[-1]]
+        raise ValueError(f"{op}: expected factor of shape {wanted}, got {list(factor.shape)}")
+
+
+def add_ada_norm(
+    h: Tensor, branch: Tensor, gate: Tensor, factor: Tensor, shift: Tensor, rows: Tensor | None
+) -> None:
+    """Check the arguments of ``add_ada_norm``."""
+    op = "add_ada_norm"
+    ada_norm(op, h, factor, shift, rows, branch.dtype)
+    _conditions(op, "gate", gate, h, factor.shape[0])
+    if branch.shape != h.shape:
+        found = list(branch.shape)
+        raise ValueError(f"{op}: expected branch of h's shape {list(h.shape)}, got {found}")
+    _device(op, "branch", branch, "h's", h)
+
+
+def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor) -> None:
+    """Check the arguments of ``group_norm``."""
+    op = "group_norm"
+    if x.dtype != torch.bfloat16:
+        raise TypeError(f"{op}: expected x of dtype torch.bfloat16, got {x.dtype}")
+    if x.dim() != 4:
+        raise ValueError(f"{op}: expected x of shape [B, C, H, W], got {list(x.shape)}")
+    channels = x.shape[1]
+    if groups <= 0 or channels == 0 or channels % groups:
+        raise ValueError(f"{op}: expected groups that divide {channels} channels, got {groups}")
+    for name, values in (("weight", weight), ("bias", bias)):
+        if values.dtype != torch.float32:
+            raise TypeError(f"{op}: expected {name} of dtype torch.float32, got {values.dtype}")
+        if list(values.shape) != [channels]:
+            raise ValueError(f"{op}: expected {name} of shape [{channels}], got {list(values.shape)}")
+        _device(op, name, values, "x's", x)
+
+
+def lookup(x: Tensor, table: Tensor) -> None:
+    """Check the arguments of ``lookup``."""
+    if x.dtype not in _HALVES:
+        raise TypeError(f"lookup: expected x of dtype {_names(_HALVES)}, got {x.dtype}")
+    if table.dtype != x.dtype:
+        raise TypeError(f"lookup: expected table of x's dtype {x.dtype}, got {table.dtype}")
+    if list(table.shape) != [65536]:
+        raise ValueError(f"lookup: expected table of shape [65536], got {list(table.shape)}")
+    _device("lookup", "table", table, "x's", x)
+
+
 def _overlap(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors of one shape share memory, as far as that is cheap to find."""
     if a.numel() == 0:
@@ -117,6 +183,15 @@ def _coefficients(op: str, coef: Tensor, name: str, x: Tensor, columns: tuple[in
             f"{op}: expected coef of shape [1 or {x.shape[0]}, {wanted}], got {list(coef.shape)}"
         )
     _device(op, "coef", coef, f"{name}'s", x)
+
+
+def _conditions(op: str, name: str, x: Tensor, h: Tensor, count: int) -> None:
+    if x.dtype != torch.float32:
+        raise TypeError(f"{op}: expected {name} of dtype torch.float32, got {x.dtype}")
+    if list(x.shape) != [count, h.shape[-1]]:
+        wanted = f"[{count or 'U'}, {h.shape[-1]}]"
+        raise ValueError(f"{op}: expected {name} of shape {wanted}, got {list(x.shape)}")
+    _device(op, name, x, "h's", h)
 
 
 def _noise(

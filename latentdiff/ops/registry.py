@@ -17,11 +17,16 @@ from latentdiff.ops import check, fallback
 LIBRARY = torch.library.Library("latentdiff", "DEF")  # keeps the registrations
 _NOISING = "Tensor x0, Tensor coef, Tensor? noise, Tensor? seeds, Tensor? stream"
 _STEP = "Tensor x, Tensor[] outs, Tensor coef, float? clip, Tensor? noise, Tensor? seeds, Tensor? stream"
+_ADDING = "Tensor h, Tensor branch, Tensor gate, Tensor factor, Tensor shift, Tensor? rows"
 _SCHEMAS = (
     "normal(Tensor seeds, Tensor stream, SymInt[] shape, ScalarType dtype) -> Tensor",
     f"add_noise({_NOISING}) -> (Tensor, Tensor)",
     f"step({_STEP}) -> Tensor",
     f"step_x0({_STEP}) -> (Tensor, Tensor)",
+    "ada_norm(Tensor h, Tensor factor, Tensor shift, Tensor? rows, ScalarType dtype) -> Tensor",
+    f"add_ada_norm({_ADDING}) -> (Tensor, Tensor)",
+    "group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps) -> Tensor",
+    "lookup(Tensor x, Tensor table) -> Tensor",
     # They return nothing rather than what they wrote, so that compilers can make them functional.
     "normal.out(Tensor seeds, Tensor stream, Tensor(a!) out) -> ()",
     f"add_noise.out({_NOISING}, Tensor(a!) x_t, Tensor(b!) target) -> ()",
@@ -33,6 +38,23 @@ _SCHEMAS = (
 def _normal_fake(seeds: Tensor, stream: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     check.normal(seeds, stream, shape, dtype)
     return torch.empty((seeds.shape[0], *shape), dtype=dtype, device=seeds.device)
+
+
+def _ada_norm_fake(
+    h: Tensor, factor: Tensor, shift: Tensor, rows: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    check.ada_norm("ada_norm", h, factor, shift, rows, dtype)
+    return torch.empty(h.shape, dtype=dtype, device=h.device)
+
+
+def _add_ada_norm_fake(h: Tensor, branch: Tensor, *conditions: Any) -> tuple[Tensor, Tensor]:
+    check.add_ada_norm(h, branch, *conditions)
+    return torch.empty(h.shape, device=h.device), torch.empty(h.shape, dtype=branch.dtype, device=h.device)
+
+
+def _group_norm_fake(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    check.group_norm(x, groups, weight, bias)
+    return torch.empty_like(x, memory_format=torch.channels_last)
 
 
 def _made_like(checked: Callable[..., None], results: int) -> Callable[..., object]:
@@ -68,6 +90,10 @@ _OPERATIONS: tuple[tuple[str, Callable[..., object], Callable[..., object]], ...
     ("add_noise", fallback.add_noise, _made_like(check.add_noise, 2)),
     ("step", fallback.step, _made_like(partial(check.step, "step"), 1)),
     ("step_x0", fallback.step_x0, _made_like(partial(check.step, "step_x0"), 2)),
+    ("ada_norm", fallback.ada_norm, _ada_norm_fake),
+    ("add_ada_norm", fallback.add_ada_norm, _add_ada_norm_fake),
+    ("group_norm", fallback.group_norm, _group_norm_fake),
+    ("lookup", fallback.lookup, _made_like(check.lookup, 1)),
     ("normal.out", fallback.normal_out, _out_fake),
     ("add_noise.out", _writing(fallback.add_noise, "add_noise", "x0", "x_t", "target"), _out_fake),
     ("step.out", _writing(fallback.step, "step", "x", "out"), _out_fake),

@@ -80,5 +80,29 @@ def _rule(name: str, info: Any, in_dims: Sequence[Any], *arguments: Any) -> tupl
     return tuple(map(fold.back, found)), (0,) * len(found)
 
 
+def _lookup_rule(info: Any, in_dims: tuple[Dim, Dim], x: Tensor, table: Tensor) -> tuple[Tensor, Dim]:
+    """Any shape is a batch; of several tables each has its own call."""
+    x_dim, table_dim = in_dims
+    if table_dim is None:
+        return torch.ops.latentdiff.lookup(x, table), x_dim
+    moved = x.expand(info.batch_size, *x.shape) if x_dim is None else x.movedim(x_dim, 0)
+    pairs = zip(moved, table.movedim(table_dim, 0), strict=True)
+    return torch.stack([torch.ops.latentdiff.lookup(*pair) for pair in pairs]), 0
+
+
+def _norm_rule(name: str, info: Any, in_dims: Sequence[Dim], *arguments: Any) -> tuple[Any, Any]:
+    """A call for each map."""
+    calls = []
+    for k in range(info.batch_size):
+        own = (x if dim is None else x.select(dim, k) for x, dim in zip(arguments, in_dims, strict=True))
+        calls.append(getattr(torch.ops.latentdiff, name)(*own))
+    if isinstance(calls[0], Tensor):
+        return torch.stack(calls), 0
+    return tuple(map(torch.stack, zip(*calls, strict=True))), (0, 0)
+
+
+for _name in ("ada_norm", "add_ada_norm", "group_norm"):
+    torch.library.register_vmap(f"latentdiff::{_name}", partial(_norm_rule, _name), lib=LIBRARY)
+torch.library.register_vmap("latentdiff::lookup", _lookup_rule, lib=LIBRARY)
 for _name in _FOLDS:
     torch.library.register_vmap(f"latentdiff::{_name}", partial(_rule, _name), lib=LIBRARY)
