@@ -21,11 +21,14 @@ nearest to the given ones.
 
 
 class Frame(NamedTuple):
-    """A moment of the reverse process: x_t and the estimate of x_0, both as images [n, C, H, W]."""
+    """A moment of the reverse process: x_t and the estimate of x_0, both as images [n, C, H, W], and x_t
+    itself [n, ...] as the sampler has it, in the latent space of a VAE.
+    """
 
     t: int
     noisy: Tensor
     estimate: Tensor
+    latent: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class SampleResult:
             return parts[0]
         recorded = [part.frames for part in parts if part.frames]
         frames = tuple(
-            Frame(same[0].t, torch.cat([f.noisy for f in same]), torch.cat([f.estimate for f in same]))
+            Frame(same[0].t, *(torch.cat(each) for each in zip(*(frame[1:] for frame in same), strict=True)))
             for same in zip(*recorded, strict=True)
         )
         return cls(torch.cat([part.images for part in parts]), frames)
@@ -90,7 +93,7 @@ def record(
     kept: list[Frame] = []
 
     def keep(t: int, noisy: Tensor, estimate: Tensor) -> None:
-        frame = Frame(t, noisy[: recorder.images], estimate[: recorder.images])
+        frame = Frame(t, *(each[: recorder.images] for each in (noisy, estimate, x.cpu())))
         kept.append(frame)
         if recorder.show is not None:
             recorder.show(slice(recorder.first, recorder.first + len(frame.noisy)), frame)

@@ -168,16 +168,16 @@ def save_panels(
     save_figure(figure, path, recipe=recipe)
 
 
-def save_trajectory(frames: Sequence[tuple[int, Pixels, Pixels]], path: Path) -> None:
-    """A strip: one column for each (t, x_t, x_0 estimate), x_t above the estimate."""
-    figure = new_figure(1.35 * len(frames) + 0.4, 3.1)
-    panels = figure.subplots(2, len(frames), squeeze=False)
-    for column, (t, noisy, estimate) in enumerate(frames):
-        panels[0][column].imshow(noisy, interpolation="nearest")
-        panels[1][column].imshow(estimate, interpolation="nearest")
-        panels[0][column].set_title(f"t = {t}", fontsize=9)
-    for row, name in enumerate((Math(r"$x_t$"), Math(r"$\hat x_0$"))):
+def save_trajectory(levels: Sequence[int], rows: Mapping[str, Sequence[Pixels]], path: Path) -> None:
+    """A strip: one column for each level t, a row of pictures for each name."""
+    figure = new_figure(1.35 * len(levels) + 0.4, 1.4 * len(rows) + 0.3)
+    panels = figure.subplots(len(rows), len(levels), squeeze=False)
+    for row, (name, pictures) in enumerate(rows.items()):
+        for column, picture in enumerate(pictures):
+            panels[row][column].imshow(picture, interpolation="nearest")
         panels[row][0].set_ylabel(name, fontsize=12)
+    for column, t in enumerate(levels):
+        panels[0][column].set_title(f"t = {t}", fontsize=9)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
         for side in axes.spines.values():

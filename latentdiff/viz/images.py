@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import warnings
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+from torch.nn import functional as F
 
 from latentdiff.config.recipe import CommandRecipe, MadeWith, Recipe, recipe_from
 from latentdiff.data import to_uint8
@@ -141,10 +143,30 @@ def save_npz(
     write_whole(path, write)
 
 
-def side_by_side(left: Pixels, right: Pixels) -> Pixels:
-    """Two pictures of one height beside each other."""
-    gap = np.full((left.shape[0], 8, 3), 255, dtype=np.uint8)
-    return np.concatenate([left, gap, right], axis=1)
+def side_by_side(*pictures: Pixels) -> Pixels:
+    """Pictures beside each other; lower ones end in white."""
+    height = max(len(picture) for picture in pictures)
+    parts: list[Pixels] = []
+    for picture in pictures:
+        parts += [np.full((height, 8, 3), 255, dtype=np.uint8)] if parts else []
+        below = ((0, height - len(picture)), (0, 0), (0, 0))
+        parts.append(np.pad(picture, below, constant_values=255))
+    return np.concatenate(parts, axis=1)
+
+
+def latent_pictures(x: Tensor) -> Tensor:
+    """Latents [n, L] or [n, C, H, W] as grey pictures [n, 1, H, W] in [-1, 1], three deviations wide.
+
+    The numbers of a vector stand in rows of about as many as there are rows, the channels of a grid beside
+    one another; what is left over is black.
+    """
+    parts = x.float()[:, :, None, None] if x.dim() == 2 else x.float()
+    count, height, width = parts.shape[1:]
+    across = math.ceil(math.sqrt(count))
+    down = math.ceil(count / across)
+    whole = F.pad(parts / 3, (0, 0, 0, 0, 0, across * down - count), value=-1.0).clamp(-1, 1)
+    rows: Tensor = whole.unflatten(1, (down, across)).permute(0, 1, 3, 2, 4)
+    return rows.reshape(len(x), 1, down * height, across * width)
 
 
 def check_place(path: str | Path) -> None:

@@ -20,6 +20,7 @@ from latentdiff.evaluate.model import ModelScores
 from latentdiff.evaluate.reconstruct import Reconstruction, score_reconstruction
 from latentdiff.evaluate.score_figures import save_figures, save_histogram, save_sets_figure
 from latentdiff.viz.figures import (
+    Math,
     new_figure,
     readable_log,
     save_figure,
@@ -140,7 +141,8 @@ def test_formulas_and_powers_of_ten_are_drawn_as_such(
     tmp_path: Path, drawn: tuple[list[str], list[str]]
 ) -> None:
     save_schedule_figure({"cosine": make_schedule("cosine")}, tmp_path / "a.png")
-    save_trajectory([(1, PIXELS, PIXELS)], tmp_path / "b.png")
+    rows = {Math("$x_t$"): [PIXELS], Math(r"$\hat x_0$"): [PIXELS]}
+    save_trajectory([1], rows, tmp_path / "b.png")
     whole = torch.zeros(2, 1, 4, 4)
     made = score_reconstruction(IMAGES, Reconstruction(5, 0.25, 1, whole, whole, whole), resampling=NONE)
     save_figures(ModelScores(reconstruction=(made,)), tmp_path)

@@ -18,7 +18,12 @@ from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.runs import locate
 
 SMALL = "--size 8 --resize pad --batch 8 --steps 1 --warmup 0"
-READING = {"split": "test", "negate": False, **dict.fromkeys((*FITTING, *LABELLING, "image_cache"))}
+READING = {
+    "split": "test",
+    "negate": False,
+    "drawing": "auto",
+    **dict.fromkeys((*FITTING, *LABELLING, "image_cache")),
+}
 
 
 def photos(folder: Path, seed: int) -> None:

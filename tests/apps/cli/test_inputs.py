@@ -67,7 +67,7 @@ def test_a_dark_drawing_is_warned_of_and_negated(cli: Callable, tmp_path: Path) 
     image = digits()[3, 0].numpy()
     for name, pixels in (("light", image), ("dark", 255 - image), ("photo", np.full_like(image, 120))):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
-    edit = "edit --run digits --strength 0.5 --steps 4 -n 1 --json --input"
+    edit = "edit --run digits --strength 0.5 --steps 4 -n 1 --json --drawing off --input"
     fine, dark, photo = (
         cli(f"{edit} {name}.png --out {name}.fig.png", cwd=tmp_path) for name in ("light", "dark", "photo")
     )
@@ -81,6 +81,22 @@ def test_a_dark_drawing_is_warned_of_and_negated(cli: Callable, tmp_path: Path) 
     assert "warning" not in cli(f"{restore} light.png", cwd=tmp_path).err
     assert "--negate" in cli(f"{restore} dark.png", cwd=tmp_path).err
     assert "--negate is for images of --input" in cli("p2p --prompt a --edit b --negate", cwd=tmp_path).err
+
+
+def test_a_drawing_on_paper_is_made_strokes(cli: Callable, tmp_path: Path) -> None:
+    image = Image.fromarray(digits()[3, 0].numpy()).resize((120, 120), Image.Resampling.BICUBIC)
+    sheet = Image.new("L", (300, 200), 0)
+    sheet.paste(image, (20, 40))
+    Image.fromarray(230 - (np.asarray(sheet) * 0.8).astype(np.uint8)).save(tmp_path / "paper.jpg")
+    Image.fromarray(digits()[3, 0].numpy()).save(tmp_path / "light.png")
+    edit = "edit --run digits --strength 0.5 --steps 4 -n 1 --out a.png --overwrite --input"
+    paper, light = (cli(f"{edit} {name}", cwd=tmp_path) for name in ("paper.jpg", "light.png"))
+    assert paper.code == 0 and "drawings on paper: made light strokes on black" in paper.err
+    assert "warning" not in paper.err and "drawings" not in light.err
+    off = cli(f"{edit} paper.jpg --drawing off", cwd=tmp_path)
+    assert "warning: these images are far" in off.err and "made light strokes" not in off.err
+    colour = cli("edit --run clothes --strength 0.5 --steps 4 --drawing on --input paper.jpg", cwd=tmp_path)
+    assert colour.code == 1 and "--drawing on: is for models of grey images" in colour.err
 
 
 @pytest.mark.slow

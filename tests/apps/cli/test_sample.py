@@ -15,6 +15,7 @@ from torch import Tensor
 
 import latentdiff as ld
 from latentdiff.nn import MLPDenoiser
+from latentdiff.viz.images import image_grid, latent_pictures
 
 DRAW = "sample --run runs/denoiser --steps 4"
 PAD = 2
@@ -196,7 +197,9 @@ def test_trajectory_as_animation(frames: int, work: Path, cli: Callable) -> None
     assert json.loads(result.out)["wrote"] == ["samples.png", "t.gif"]
     side = (PAD + 2 * (8 + PAD)) * 29  # three images in two columns, enlarged to about 640 pixels
     with Image.open(work / "t.gif") as image:
-        assert (image.n_frames, image.size) == (frames, (2 * side + 8, side))
+        latents = image_grid(latent_pictures(torch.zeros(3, 4))).shape
+        assert image.n_frames == frames
+        assert image.size == (latents[1] + 2 * (8 + side), max(side, latents[0]))
 
 
 @pytest.mark.parametrize("frames", [3, 5])
@@ -204,7 +207,7 @@ def test_trajectory_as_strip(frames: int, work: Path, cli: Callable) -> None:
     assert cli(f"{DRAW} -n 2 --trajectory t.png --frames {frames}", cwd=work).code == 0
     with Image.open(work / "t.png") as image:
         image.load()
-        assert image.size == (int((1.35 * frames + 0.4) * 120), int(3.1 * 120))
+        assert image.size == (int((1.35 * frames + 0.4) * 120), int(4.5 * 120))  # latents, x_t, estimates
 
 
 @pytest.mark.parametrize("name", ["t.png", "t.gif"])

@@ -146,7 +146,9 @@ def test_fit_filter_background_and_labels_are_part_of_a_run(tmp_path: Path, cli:
         data.shape,
         dict.fromkeys((*FITTING, *LABELLING, "image_cache")),
     )
-    own = read_input(*read[:2], read[2] | {"source": None, "split": "test", "negate": False})
+    own = read_input(
+        *read[:2], read[2] | {"source": None, "split": "test", "negate": False, "drawing": "off"}
+    )
     trained = torch.cat([part.images for part in (data.train, data.val, data.test)])
     assert {image.numpy().tobytes() for image in own.images} == {i.numpy().tobytes() for i in trained}
     assert own.classes == data.classes == ("cat", "dog")

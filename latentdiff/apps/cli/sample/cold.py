@@ -89,7 +89,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     for name in given(
         ("noise", "seed", "start")
         if values["restoring"]
-        else ("source", "level", "split", "negate", *FITTING, *LABELLING)
+        else ("source", "level", "split", "drawing", "negate", *FITTING, *LABELLING)
     ):
         flag = {"source": "input", "noise": "start-noise"}.get(name, name).replace("_", "-")
         raise click.UsageError(

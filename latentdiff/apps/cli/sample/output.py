@@ -22,9 +22,18 @@ from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
 from latentdiff.pipeline.checkpoint.runs import recipe_of
 from latentdiff.pipeline.pipeline import Pipeline
-from latentdiff.viz.figures import save_panels, save_trajectory
+from latentdiff.viz.figures import Math, save_panels, save_trajectory
 from latentdiff.viz.image_folder import save_images
-from latentdiff.viz.images import class_columns, image_grid, save_gif, save_image, save_npz, side_by_side
+from latentdiff.viz.images import (
+    Pixels,
+    class_columns,
+    image_grid,
+    latent_pictures,
+    save_gif,
+    save_image,
+    save_npz,
+    side_by_side,
+)
 
 SHOWN = {".gif": 64, ".png": 16}  # images in a trajectory, at most
 FRAMES = {".gif": 40, ".png": 10}  # frames of a trajectory unless --frames says otherwise
@@ -134,9 +143,15 @@ def write(images: Tensor, request: SampleRequest, classes: Sequence[str], *, col
 
 
 def write_trajectory(frames: Sequence[Frame], path: Path) -> None:
-    """Write the reverse process of the recorded images as an animation or a strip."""
-    pictures = [(t, image_grid(noisy), image_grid(estimate)) for t, noisy, estimate in frames]
+    """Write the reverse process of the recorded images as an animation or a strip: x_t, of a VAE's latents
+    also decoded, and the estimate of x_0.
+    """
+    rows: dict[str, list[Pixels]] = {Math("$x_t$"): [image_grid(frame.noisy) for frame in frames]}
+    if frames[0].latent.shape != frames[0].noisy.shape:  # decoded noise looks like images, which it is not
+        latents = [image_grid(latent_pictures(frame.latent)) for frame in frames]
+        rows = {Math("$x_t$, latent"): latents, Math("$x_t$, decoded"): next(iter(rows.values()))}
+    rows[Math(r"$\hat x_0$")] = [image_grid(frame.estimate) for frame in frames]
     if path.suffix.lower() == ".gif":
-        save_gif([side_by_side(noisy, estimate) for _, noisy, estimate in pictures], path)
+        save_gif([side_by_side(*pictures) for pictures in zip(*rows.values(), strict=True)], path)
     else:
-        save_trajectory(pictures, path)
+        save_trajectory([frame.t for frame in frames], rows, path)

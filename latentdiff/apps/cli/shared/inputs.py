@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from latentdiff.apps.cli.shared.find import saved_images, saved_options
 from latentdiff.apps.cli.shared.help import combined, option
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # Of the options of data: those that are the model's, or that --input stands for
 OTHERS = tuple(set(DataOptions.model_fields) - {*FITTING, *LABELLING, "image_cache"})
+BLACK, PAPER = 0.1, 0.4  # brightness of the border, of a model of strokes at most, of paper at least
+FINER = 8  # times as large drawings are read as they become
 DEGRADED = 0.35  # margin of brightness for degraded images: noise alone moves the mean by a fifth
 
 
@@ -38,6 +42,17 @@ image_options = combined(
     number_option(1, 1000, 8, "Number of images; of labelled data one of each class in turn."),
     split_option("Split of the data set."),
     options_of(DataOptions, skip=OTHERS, of_run=True),
+    option(
+        "--drawing",
+        type=click.Choice(["auto", "on", "off"]),
+        default="auto",
+        group="Data",
+        advanced=True,
+        help=(
+            "Make pen drawings on paper, or photos of them, light strokes on black, levelled and centred as"
+            " MNIST is; auto: where the model learned such images and most of --input are dark on light."
+        ),
+    ),
     option(
         "--negate",
         is_flag=True,
@@ -61,9 +76,12 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
         found = _drawn(checkpoint, shape, values["n"])
     else:
         found = _read(checkpoint, shape, values, source or shipped.get("images"))
+    known = None if source is None else brightness_of(checkpoint)
+    if source is not None and _is_drawing(values, shape, known, found.images):
+        found = _as_strokes(found, checkpoint, shape, values, source)
     if values["negate"]:
         found = replace(found, images=255 - found.images)
-    if source is not None and (known := brightness_of(checkpoint)) is not None:
+    if known is not None:
         degraded = values.get("degraded", False)
         if not (degraded and "mask" in values["operator"]):  # the values of missing pixels are arbitrary
             for line in distance(known, found.images, margin=DEGRADED if degraded else MARGIN):
@@ -72,7 +90,12 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
 
 
 def _read(
-    checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any], source: str | None
+    checkpoint: Checkpoint,
+    shape: Sequence[int],
+    values: dict[str, Any],
+    source: str | None,
+    *,
+    report: bool = True,
 ) -> ImageSet:
     """The images of ``source``, or of the data that the run was trained on."""
     from latentdiff.apps.cli.shared.progress import print_report
@@ -92,8 +115,38 @@ def _read(
     channels, height, width = shape
     fit = Fit(**build(DataOptions, chosen).reading() | {"size": (height, width), "channels": channels})
     found = read_images(source, split=values["split"], fit=fit, root=None if root is None else Path(root))
-    print_report(found.report)
+    if report:
+        print_report(found.report)
     return found
+
+
+def _is_drawing(
+    values: Mapping[str, Any], shape: Sequence[int], known: Brightness | None, images: Tensor
+) -> bool:
+    """Whether images uint8 [N, C, H, W] are to be made strokes, by --drawing."""
+    from latentdiff.data.brightness import measured
+
+    if values["drawing"] != "auto" or values["negate"] or values.get("degraded", False):
+        return bool(values["drawing"] == "on")
+    if known is None or shape[0] != 1 or known.border[1] > BLACK:
+        return False
+    return float(measured(images)[1].median()) > PAPER
+
+
+def _as_strokes(
+    found: ImageSet, checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any], source: str
+) -> ImageSet:
+    """The images, read once more in several times their size, as light strokes on black; with a note."""
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.data.drawings import as_strokes
+
+    channels, height, width = shape
+    if channels != 1:
+        raise InputError(f"--drawing on: is for models of grey images, this one has {channels} channels")
+    large = (1, FINER * height, FINER * width)
+    whole = _read(checkpoint, large, values | {"fit": "pad"}, source, report=False)
+    note("drawings on paper: made light strokes on black, levelled, scaled and centred (--drawing off: not)")
+    return replace(found, images=as_strokes(whole.images, (height, width)))
 
 
 def _drawn(checkpoint: Checkpoint, shape: Sequence[int], n: int) -> ImageSet:

@@ -20,6 +20,7 @@ from latentdiff.train.progress import Reporter
 from latentdiff.viz.figures import save_figure, save_panels
 from latentdiff.viz.images import image_grid
 from latentdiff.viz.rows import draw_rows
+from latentdiff.viz.table import Column, draw_table
 
 CPU = torch.device("cpu")
 GRID_COLUMNS = 8
@@ -87,6 +88,29 @@ class StudyContext:
         shown = [(title, images[:most]) for title, images in rows]
         save_figure(draw_rows(shown, columns=columns), self.out / f"{name}.png")
         return self._images(name, shown, caption, columns, about or {})
+
+    def stages(
+        self,
+        name: str,
+        stages: Sequence[tuple[str, Tensor]],
+        caption: str,
+        *,
+        names: Sequence[str] = (),
+        notes: Mapping[str, Sequence[str]] | None = None,
+        legend: str = "",
+        about: Mapping[str, Any] | None = None,
+        most: int = 6,
+    ) -> Picture:
+        """A row for each image, of its ``stages`` [n, C, H, W] beside one another, as the figures of edits.
+
+        ``names``: of the rows, of which there are ``most``. ``notes``: by stage a text below each image,
+        which the ``legend`` explains.
+        """
+        notes, name = notes or {}, "".join(letter if letter.isalnum() else "-" for letter in name)
+        shown = [(title, images[:most]) for title, images in stages]
+        columns = [Column(title, images, notes.get(title, ())[:most]) for title, images in shown]
+        save_figure(draw_table([columns], names=names[:most], note=legend), self.out / f"{name}.png")
+        return self._images(name, shown, caption, (), {"names": list(names[:most]), **(about or {})})
 
     def grids(
         self,

@@ -45,6 +45,12 @@ class PairedScores:
         return float((finite if len(finite) else values).mean())
 
     @property
+    def notes(self) -> list[str]:
+        """PSNR and SSIM of each pair, and the distance in a second line, for below a picture."""
+        values = (self.of[name].tolist() for name in ("psnr", "ssim", "distance"))
+        return [f"{a:.1f} dB, {b:.2f}\n{d:.3f}" for a, b, d in zip(*values, strict=True)]
+
+    @property
     def psnr(self) -> float:
         return self.mean("psnr")
 
@@ -104,6 +110,11 @@ class PairedMetrics:
     def distance(self) -> str:
         """The name of the distance in :class:`PairedScores`."""
         return "RMSE" if self.network is None else perceptual_name(self.network.name)
+
+    @property
+    def legend(self) -> str:
+        """What :attr:`PairedScores.notes` are, below a figure."""
+        return f"under a picture: PSNR, SSIM; below: {self.distance}"
 
     @property
     def columns(self) -> tuple[str, ...]:

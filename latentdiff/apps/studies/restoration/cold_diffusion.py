@@ -262,9 +262,12 @@ def _losses(context: StudyContext, models: list[ModelResults], epochs: int) -> P
 
 def _restored(context: StudyContext, runner: ModelRunner, models: list[ModelResults]) -> Iterator[Picture]:
     for model in models:
-        rows = [("original", runner.images), ("degraded", model.degraded.clamp(-1, 1))]
-        rows += [(method.name, method.images) for method in model.methods]
-        yield context.rows(f"restored-{model.name}", rows, f"Restored from {model.name}.", most=SHOWN)
+        degraded = model.degraded.clamp(-1, 1)
+        made = [("degraded", degraded), *((method.name, method.images) for method in model.methods)]
+        notes = {name: runner.metrics.pairs(images, runner.images).notes for name, images in made}
+        stages, text = [("original", runner.images), *made], f"Restored from {model.name}."
+        legend = runner.metrics.legend
+        yield context.stages(f"restored-{model.name}", stages, text, notes=notes, legend=legend)
 
 
 def _through(context: StudyContext, model: ModelResults) -> Picture:

@@ -24,7 +24,7 @@ from latentdiff.edit import Recorder, SampleResult, add_noise, blur, one_step
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.pipeline import Pipeline
 
-SHOWN = 10
+SHOWN = 4
 NOTATIONS = ("noise", "score", "x_0")
 
 
@@ -37,7 +37,7 @@ class DenoisingSettings:
 
     pixels: PixelPreset | None = None
     levels: tuple[int, ...] = (30, 100, 250, 300, 500, 750)
-    figure: tuple[int, ...] = (250, 500, 750)
+    figure: tuple[int, ...] = (30, 100, 250, 300, 500, 750)
     top: int = 690
     marks: tuple[int, ...] = (690, 540, 390, 240, 90)
     stride: int = 30
@@ -70,19 +70,23 @@ def study(context: StudyContext, settings: DenoisingSettings) -> Report:
             found[t] = {name: metrics.pairs(x, images) for name, x in made.items()}
             if t in settings.figure:
                 caption = f"Noise of level t = {t} and five ways to remove it."
-                rows = [("original", images), *made.items()]
-                figures.append(context.rows(f"level-{t}", rows, caption, most=SHOWN))
+                notes = {name: scores.notes for name, scores in found[t].items()}
+                stages = [("original", images), *made.items()]
+                name, legend = f"level-{t}", metrics.legend
+                picture = context.stages(name, stages, caption, notes=notes, legend=legend, most=SHOWN)
+                figures.append(picture)
     with context.part("trajectory"):
         top = min(settings.top, pipeline.schedule.T)
         x = add_noise(pipeline, images[:SHOWN], top, seed=context.seed)
         process = strided(x, top, frames=top)
-        rows = [("original", images[:SHOWN])]
+        stages = [("original", images[:SHOWN])]
         for mark in settings.marks:
             frame = min(process.frames, key=lambda f: abs(f.t - mark))
-            rows += [(f"x_t, t = {frame.t}", frame.noisy), ("estimate of x_0", frame.estimate)]
-        rows.append(("result", process.images))
+            stages.append((f"x_t, t = {frame.t}", frame.noisy))
+            stages.append((f"estimate of x_0, t = {frame.t}", frame.estimate))
+        stages.append(("result", process.images))
         caption = f"From level {top} on, every {settings.stride}th level."
-        trajectory = context.rows("trajectory", rows, caption)
+        trajectory = context.stages("trajectory", stages, caption)
     with context.part("three notations"):
         apart, notations = _notations(context, pipeline)
     cells = [((t, name), [pairs]) for t, methods in found.items() for name, pairs in methods.items()]
@@ -110,7 +114,7 @@ ABOUT = (
     " in one of these images."
 )
 STEPS = (
-    "The reverse process visits every {stride}th level. Above x_t, below the estimate of the"
+    "The reverse process visits every {stride}th level. Left x_t, right of it the estimate of the"
     " clean image at that level."
 )
 SAME = (

@@ -25,8 +25,6 @@ from latentdiff.diffusion.operators import Operator
 from latentdiff.edit import backprojection, measured, restore
 from latentdiff.pipeline.pipeline import Pipeline
 
-SHOWN = 10
-
 
 class Solver(NamedTuple):
     """A solver with its settings and sampler."""
@@ -84,9 +82,11 @@ class SolverComparison:
             method: [self.metrics.pairs(x, self.images) for x in made]
             for method, made in {self.base: [seen], **draws}.items()
         }
-        rows = [("original", self.images), (self.seen, seen), *((each, x[0]) for each, x in draws.items())]
+        stages = [("original", self.images), (self.seen, seen), *((each, x[0]) for each, x in draws.items())]
+        notes = {each: x[0].notes for each, x in scores.items()} | {self.seen: scores[self.base][0].notes}
         table = self.metrics.table(name, ("",), (((each,), x) for each, x in scores.items()), captions[1])
-        return SolvedTask(draws, scores, self.context.rows(name, rows, captions[0], most=SHOWN), table)
+        picture = self.context.stages(name, stages, captions[0], notes=notes, legend=self.metrics.legend)
+        return SolvedTask(draws, scores, picture, table)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,6 @@ from latentdiff.data import Dataset, to_float
 from latentdiff.data.synthetic_scenes import COLOURS, caption
 from latentdiff.edit import from_noise, invert, level_at, level_of, relative_error, sdedit
 from latentdiff.pipeline.pipeline import Pipeline
-from latentdiff.viz.rows import folded
 
 SHOWN = 10
 K = TypeVar("K")
@@ -132,11 +131,19 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
     sampling, metrics = Sampling(steps=settings.steps), PairedMetrics.of(context)
     images, labels = context.test_images(settings.tested)
     starts = {k: level_at(pipeline, sampling, k) for k in settings.indices}
-    titles = {k: f"index {k} (t = {t})" for k, t in starts.items()}
+    titles = {k: f"index {k}\nt = {t}" for k, t in starts.items()}
 
-    def rows(name: str, first: str, inputs: Tensor, edits: Mapping[int, Tensor], text: str) -> Picture:
+    def stages(
+        name: str,
+        first: str,
+        inputs: Tensor,
+        edits: Mapping[int, Tensor],
+        text: str,
+        names: Sequence[str] = (),
+    ) -> Picture:
         found = [(first, inputs), *((titles[k], x) for k, x in edits.items())]
-        return context.rows(name, found, text, most=SHOWN)
+        notes = {titles[k]: metrics.pairs(x, inputs).notes for k, x in edits.items()}
+        return context.stages(name, found, text, names=names, notes=notes, legend=metrics.legend)
 
     with context.part("edits"):
         edits = edit_from(context, pipeline, images, starts, sampling)
@@ -150,8 +157,8 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
     cells = [((k, starts[k]), [pairs]) for k, pairs in scores.items()]
     last = {"class kept": list(kept.values())} if kept else {}
     blocks = (
-        rows("digits", "input", images, edits, "Test digits, no class given."),
-        rows("drawings", "drawn", drawings, drawn, "Drawings that are no digits, edited."),
+        stages("digits", "input", images, edits, "Test digits, no class given."),
+        stages("drawings", "drawn", drawings, drawn, "Drawings that are no digits, edited."),
         metrics.table("edits", ("start index", "t"), cells, "Edits against their input.", **last),
     )
     sections = [Section("From little to much", ABOUT, *blocks)]
@@ -160,7 +167,9 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
             first, guided = images[:SHOWN], Sampling(steps=settings.steps, guidance=settings.guidance)
             targets = [(k + 1) % len(pipeline.classes) for k in range(len(first))]
             towards = edit_from(context, pipeline, first, starts, guided, label=targets)
-        picture = rows("classes", "input", first, towards, "Each image conditioned on the next class.")
+        names = [f"to {pipeline.classes[k]}" for k in targets]
+        text = "Each image conditioned on the next class."
+        picture = stages("classes", "input", first, towards, text, names)
         sections.append(Section("Towards a class", TOWARDS.format(w=settings.guidance), picture))
     with context.part("inversion"):
         trips, section = _inverted(context, settings, pipeline, images[:SHOWN])
@@ -188,8 +197,11 @@ def _colour(context: StudyContext, settings: SDEditSettings) -> Iterator[Section
         edits = edit_from(context, pipeline, images, starts, plain, label=labels)
         cells = [((k, starts[k]), [part.metrics.pairs(x, images)]) for k, x in edits.items()]
         about = "Edits of colour pictures against their input."
-        found = [("input", images), *((f"index {k} (t = {starts[k]})", x) for k, x in edits.items())]
-        picture = context.rows("colour", found, "Colour pictures, edited as what they are.", most=SHOWN)
+        titles = {k: f"index {k}\nt = {t}" for k, t in starts.items()}
+        found = [("input", images), *((titles[k], x) for k, x in edits.items())]
+        notes = {titles[k]: part.metrics.pairs(x, images).notes for k, x in edits.items()}
+        text = "Colour pictures, edited as what they are."
+        picture = context.stages("colour", found, text, notes=notes, legend=part.metrics.legend)
         table = part.metrics.table("colour-edits", ("start index", "t"), cells, about)
     yield Section("Colour pictures", part.about, picture, table)
     if labels is None:
@@ -197,10 +209,10 @@ def _colour(context: StudyContext, settings: SDEditSettings) -> Iterator[Section
     with context.part("colour: towards a class"):
         targets = [(k + 1) % len(pipeline.classes) for k in labels]
         towards = edit_from(context, pipeline, images, starts, guided, label=targets)
-        rows = [("input", images), *((f"index {k} (t = {starts[k]})", x) for k, x in towards.items())]
-        names = [pipeline.classes[k] for k in targets[:SHOWN]]
-        text = "Each picture conditioned on the class above it."
-        picture = context.rows("colour-classes", rows, text, most=SHOWN, columns=names)
+        found = [("input", images), *((titles[k], x) for k, x in towards.items())]
+        names = [f"to {pipeline.classes[k]}" for k in targets]
+        text = "Each picture conditioned on the class at its left."
+        picture = context.stages("colour-classes", found, text, names=names)
     yield Section("Colour pictures, towards a class", TOWARDS.format(w=settings.guidance), picture)
 
 
@@ -230,7 +242,7 @@ def _inverted(
         Curve("one over the steps", list(means), law, "dashed"),
     ]
     panel = Panel("error of a round trip", "steps", "relative error", curves, log_x=True, log_y=True)
-    picture = context.rows("inversion", rows, "Inverted and sampled again.")
+    picture = context.stages("inversion", rows, "Inverted and sampled again.")
     plot = context.plot("round-trips", [panel], "The error of a round trip by number of steps.")
     return errors, Section("Inversion", INVERSION, picture, plot)
 
@@ -291,15 +303,14 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
         targets = [text for *_, text in PAINTED]
         drawn = edit_from(context, pipeline, drawings, starts, samplings[w], label=targets)
     rows = [("drawn", drawings), *((f"strength {s:g}", x) for s, x in drawn.items())]
-    columns = [folded(text, 10) for text in targets]
-    picture = context.rows("drawings", rows, f"Drawings and their edits, guidance {w:g}.", columns=columns)
+    picture = context.stages("drawings", rows, f"Drawings and their edits, guidance {w:g}.", names=targets)
     pictures = []
     for what in SWAPS:  # the first edits of each kind, from little to much noise
         places = first_of(tasks, what, settings.shown)
-        heads = [folded(prompts[k], 10) for k in places]
+        names = [prompts[k] for k in places]
         rows = [("picture", images[places]), *((f"strength {s:g}", x[places]) for s, x in edits[w].items())]
-        text = f"{what.capitalize()} exchanged, guidance {w:g}; the text is above each column."
-        pictures.append(context.rows(what, rows, text, columns=heads))
+        text = f"{what.capitalize()} exchanged, guidance {w:g}; the text is beside each row."
+        pictures.append(context.stages(what, rows, text, names=names))
     about = "The rest: the background for a digit or its colour, the digit's inside for the background."
     table = edit_table(("guidance", "strength"), scores.items(), about)
     return Report(

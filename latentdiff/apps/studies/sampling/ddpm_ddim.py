@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
@@ -20,6 +21,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.trajectory import Recorder
 from latentdiff.evaluate import LevelLoss, SampleScores, loss_by_level
 from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.viz.images import latent_pictures
 
 PREDICTIONS = ("eps", "v")
 CLEAR = 0.01  # alpha-bar below which an error of x_0 is that of eps, amplified
@@ -140,8 +142,12 @@ def _trajectory(context: StudyContext, pipeline: Pipeline, settings: DDPMDDIMSet
     label = None if not pipeline.classes else len(pipeline.classes) - 1
     key, recorder = pipeline.key(context.seed, 1), Recorder(frames=settings.frames)
     frames = pipeline.run(Sampling(sampler="ddpm"), key, label=label, recorder=recorder).frames
-    rows = [
-        ("x_t", torch.cat([frame.noisy for frame in frames])),
+    rows = [("x_t", torch.cat([frame.noisy for frame in frames]))]
+    if frames[0].latent.shape != frames[0].noisy.shape:  # decoded noise looks like images, which it is not
+        latents = latent_pictures(torch.cat([frame.latent for frame in frames]))
+        size = tuple(frames[0].noisy.shape[2:])
+        rows = [("x_t, latent", F.interpolate(latents, size)), ("x_t, decoded", rows[0][1])]
+    rows += [
         ("estimate of x_0", torch.cat([frame.estimate for frame in frames])),
     ]
     of_class = "" if label is None else f" of class {pipeline.classes[label]}"

@@ -23,6 +23,7 @@ from latentdiff.apps.studies.sampling.interpolation import (
     measure_paths,
     pairs_of,
 )
+from latentdiff.apps.studies.sampling.latent_bound import LatentBound, bound_section
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
 from latentdiff.data.classes import indices_by_class, one_of_each_class
@@ -102,9 +103,12 @@ def study(context: StudyContext, settings: LatentSizeSettings) -> Report:
         with context.part(f"denoiser: {variant.name}"):
             sampled[variant] = _diffused(context, settings, variant, found[variant].trained, scorer)
     baseline = scorer.real_baseline(settings.samples)
+    with context.part("bound"):
+        bounds, rates = bound_section(context, {each.name: made.vae for each, made in found.items()})
     return Report(
-        _findings(found, sampled, baseline),
+        [*_findings(found, sampled, baseline), _bound_finding(rates)],
         Section("Reconstructions", _reconstructions(context, found), _quality(found, len(context.data.test))),
+        bounds,
         Section(
             "From one test image to another",
             WAYS,
@@ -295,6 +299,13 @@ def _findings(
             f"Validation losses: {', '.join(f'{name} {loss:.3g}' for name, loss in losses.items())}. "
             f"{comparison.disagreements(losses, scored)}"
         )
+
+
+def _bound_finding(found: Mapping[str, LatentBound]) -> str:
+    each = ", ".join(
+        f"{name} {bound.rate:.3g} nats and {bound.bits:.3g} bits" for name, bound in found.items()
+    )
+    return f"KL of the posterior, and minus the bound in bits a pixel: {each}."
 
 
 FULL = LatentSizeSettings(

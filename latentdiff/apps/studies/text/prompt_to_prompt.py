@@ -33,7 +33,6 @@ from latentdiff.data.synthetic_scenes import caption, parse
 from latentdiff.edit import Edit, Edited, level_of, prompt_to_prompt, sdedit
 from latentdiff.evaluate.alignment import attributes, read
 from latentdiff.pipeline.pipeline import Pipeline
-from latentdiff.viz.rows import folded
 
 ANEW = "drawn anew from the same noise"
 TWO = "a red three left of a green five on a white background"
@@ -90,11 +89,10 @@ class PromptEditor:
         seed = self.context.seed + offset
         return self.pipeline.sample(n, label=prompts, steps=steps, guidance=guidance, seed=seed)
 
-    def rows(self, name: str, titles: Sequence[str], made: Edited, text: str) -> Picture:
-        """The source above its edits."""
-        images = (made.source, *made.edits)
-        rows = [(folded(title), each) for title, each in zip(titles, images, strict=True)]
-        return self.context.rows(name, rows, text, most=self.shown)
+    def stages(self, name: str, titles: Sequence[str], made: Edited, text: str) -> Picture:
+        """The source beside its edits."""
+        images = (made.source[: self.shown], *(each[: self.shown] for each in made.edits))
+        return self.context.stages(name, list(zip(titles, images, strict=True)), text)
 
 
 def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
@@ -157,13 +155,10 @@ def _pictures(
     """The first edits of each kind, the source above the edit of each method."""
     for what in SWAPS:
         rows = first_of(wanted, what, editor.shown)
-        columns = [folded(caption(wanted[k].edited), 12) for k in rows]
-        grid = [
-            ("source", source[rows]),
-            *((folded(name, 22), images[rows]) for name, images in made.items()),
-        ]
+        names = [caption(wanted[k].edited) for k in rows]
+        stages = [("source", source[rows]), *((name, images[rows]) for name, images in made.items())]
         texts = "; ".join(f"“{caption(wanted[k].source)}” to “{caption(wanted[k].edited)}”" for k in rows)
-        yield editor.context.rows(what, grid, f"{what} exchanged: {texts}.", about={"columns": columns})
+        yield editor.context.stages(what, stages, f"{what} exchanged: {texts}.", names=names)
 
 
 def _balance(context: StudyContext, scores: Mapping[str, Mapping[str, EditScores]]) -> Picture:
@@ -186,7 +181,7 @@ def _other_edits(editor: PromptEditor) -> Section:
 
     def rows(source: str, edits: Mapping[str, Edit], name: str, text: str) -> Picture:
         made = editor.edit(source, list(edits.values()), editor.shown)
-        return editor.rows(name, (source, *edits), made, text)
+        return editor.stages(name, (source, *edits), made, text)
 
     plain = "a red seven"
     added = {text: Edit(text) for text in ("a large red seven", "a red seven on a yellow background")}
@@ -219,13 +214,14 @@ def _real(editor: PromptEditor, data: Dataset, share: tuple[float, float]) -> Se
             row.append(image)
         errors.append(float((made.source - pipeline.reconstruct(images)).abs().max()))
     grid = [(name, torch.cat(images)) for name, images in rows.items()]
-    texts = "; ".join(caption(scene) for _, scene in chosen)
+    names = [caption(scene) for _, scene in chosen]
+    texts = "; ".join(names)
     return Section(
         "Real pictures",
         "Test images: DDIM inversion gives the latents of their trajectory, and the source follows these (Ju"
         f" et al. 2024). The source that comes back differs by at most {max(errors):.1g} from its"
         " reconstruction by the VAE.",
-        editor.context.rows("real", grid, f"Test pictures, edited: {texts}."),
+        editor.context.stages("real", grid, f"Test pictures, edited: {texts}.", names=names),
     )
 
 
@@ -270,11 +266,11 @@ def _failures(editor: PromptEditor, n: int) -> Section:
     return Section(
         "Where it fails",
         FAILURES,
-        editor.rows(
+        editor.stages(
             "two", (TWO, *EDITS.values()), two, "A text about two things, and one of them exchanged."
         ),
         Table("two things", ("text", *(f"{head}, %" for head in heads)), tuple(rows), f"{n} pictures each."),
-        editor.rows(
+        editor.stages(
             "abstract", (ONE, *ABSTRACT), one, "Words that nothing in the training pictures belongs to."
         ),
         Table("abstract words", ("text", "RMS change from the source"), moved, "Pixels in [-1, 1]."),
