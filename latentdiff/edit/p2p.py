@@ -18,7 +18,7 @@ from latentdiff.diffusion.samplers import inverse_ddim_step
 from latentdiff.diffusion.trajectory import ProgressCallback, Recorder
 from latentdiff.edit.attention import AttentionEdit, AttentionEditor, blend_mask
 from latentdiff.edit.inversion import drawing_levels, first_level
-from latentdiff.edit.words import align, positions, weights
+from latentdiff.edit.words import align, exchanges_a_thing, positions, weights
 from latentdiff.errors import InputError
 from latentdiff.nn import Attend
 from latentdiff.ops.random import Key
@@ -26,6 +26,7 @@ from latentdiff.pipeline.batching import batch_that_fits, map_microbatches
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
+SHARES, THING_SHARES = (0.8, 0.4), (0.2, 0.1)  # cross, self_share: measured, docs/text.md
 EXPLICIT = 4  # times the memory of a plain call: a guided pair, with explicit attention probabilities
 
 
@@ -34,17 +35,27 @@ class Edit:
     """An edited prompt ``text``, and the parts of the source's attention that it keeps.
 
     cross, self_share: shares of the sampling process, from noise on, in which the source's attention to kept
-    words, and its self-attention, is used; factors: of the attention to words of ``text``, negative ones
+    words, and its self-attention, is used (None: :data:`SHARES`, or :data:`THING_SHARES` where a word other
+    than a colour is exchanged); factors: of the attention to words of ``text``, negative ones
     suppress a word; blend: words (of either text) outside whose area nothing changes, () for no mask;
     threshold: of the range of a word's attention, above which a pixel belongs to its area.
     """
 
     text: str
-    cross: float = 0.8
-    self_share: float = 0.4
+    cross: float | None = None
+    self_share: float | None = None
     factors: Mapping[str, float] | None = None
     blend: tuple[str, ...] = ()
     threshold: float = 0.5
+
+
+def shares_of(source: str, edit: Edit) -> tuple[float, float]:
+    """``cross`` and ``self_share`` of an edit of the text ``source``, by its kind where they are None."""
+    cross, self_share = THING_SHARES if exchanges_a_thing(source, edit.text) else SHARES
+    return (
+        cross if edit.cross is None else edit.cross,
+        self_share if edit.self_share is None else edit.self_share,
+    )
 
 
 _Places = tuple[tuple[int, ...], ...]
@@ -121,8 +132,7 @@ class _EditPlan:
             AttentionEdit(
                 align(tokenizer, source, edit.text),
                 weights(tokenizer, edit.text, edit.factors or {}),
-                edit.cross,
-                edit.self_share,
+                *shares_of(source, edit),
             )
             for edit in edits
         )

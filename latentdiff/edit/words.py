@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -63,6 +64,26 @@ def align(tokenizer: TextTokenizer, source: str, edited: str) -> Alignment:
             for i in one:
                 mapping[i, j] += 1 / len(two)
     return Alignment(mapping, own)
+
+
+@cache
+def _colours() -> frozenset[str]:
+    """The names of colours that Pillow and CSS know."""
+    from PIL import ImageColor
+
+    return frozenset(ImageColor.colormap)
+
+
+def exchanges_a_thing(source: str, edited: str) -> bool:
+    """Whether an edited text has another word in the place of one, and that is not a colour for a colour.
+
+    Another thing has another shape, which the attention of the source would keep from appearing.
+    """
+    before, after = words(source), words(edited)
+    for what, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if what == "replace" and not {*before[a:b], *after[c:d]} <= _colours():
+            return True
+    return False
 
 
 def _rest(

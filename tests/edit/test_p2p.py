@@ -15,7 +15,8 @@ import latentdiff as ld
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit import Edit, p2p, prompt_to_prompt
 from latentdiff.edit.attention import AttentionEdit, AttentionEditor, blend_mask
-from latentdiff.edit.words import align, positions, weights
+from latentdiff.edit.p2p import SHARES, THING_SHARES, shares_of
+from latentdiff.edit.words import align, exchanges_a_thing, positions, weights
 from latentdiff.errors import InputError
 from latentdiff.nn import AttentionSite
 from latentdiff.pipeline.text.tokenizer import PAD, Tokenizer, train_tokenizer
@@ -404,3 +405,25 @@ def test_the_snippet_of_the_documentation_runs(text_folder: Path) -> None:
     exec(compile(code, "docs/text.md", "exec"), names)
     assert {place.kind for place in names["seen"]} == {"self", "cross"}  # type: ignore[attr-defined]
     assert names["out"].shape == (1, 1, 8, 8)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("source", "edited", "thing"),
+    [
+        ("a red seven on a blue background", "a green seven on a blue background", False),
+        ("a red seven on a blue background", "a red seven on a WHITE background", False),
+        ("a red seven", "a red four", True),
+        ("a red seven", "a green four", True),
+        ("a squirrel eating a burger", "a lion eating a burger", True),
+        ("a red seven", "a large red seven", False),  # a word that is added
+        ("a large red seven", "a red seven", False),
+        ("a red seven", "a red seven", False),
+        ("a seven", "a dark orange four leaf clover", True),
+    ],
+)
+def test_the_shares_follow_from_what_is_exchanged(source: str, edited: str, *, thing: bool) -> None:
+    assert exchanges_a_thing(source, edited) is thing
+    usual = THING_SHARES if thing else SHARES
+    assert shares_of(source, Edit(edited)) == usual
+    assert shares_of(source, Edit(edited, cross=0.5)) == (0.5, usual[1])
+    assert shares_of(source, Edit(edited, self_share=0.0)) == (usual[0], 0.0)

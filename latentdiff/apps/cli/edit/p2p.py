@@ -30,16 +30,17 @@ SLUG = 40  # characters of a prompt in a file name
 class KeptAttention(Config):
     """The attention of the original that its edits keep."""
 
-    cross: float = setting(
-        0.8,
-        "share of the steps, from noise, that keep the original's attention to the unchanged words",
+    cross: float | None = setting(
+        None,
+        "share of the steps, from noise, that keep the original's attention to the unchanged words (default:"
+        " 0.8; 0.2 where a word other than a colour is exchanged)",
         ge=0,
         le=1,
     )
-    self_share: float = setting(
-        0.4,
+    self_share: float | None = setting(
+        None,
         "share of the steps, from noise, that keep the original's attention among pixels: more keeps more of"
-        " its shape",
+        " its shape (default: 0.4; 0.1 where a word other than a colour is exchanged)",
         flag="self",
         ge=0,
         le=1,

@@ -65,7 +65,7 @@ class PromptToPromptSettings:
     strengths: tuple[float, ...] = (0.4, 0.6, 0.8)
     steps: int = 25
     guidance: float = 2.0
-    shares: tuple[tuple[float, float], ...] = ((0.8, 0.4), (0.4, 0.2), (1.0, 0.8))
+    shares: tuple[tuple[float, float], ...] = ((0.8, 0.4), (0.4, 0.2), (0.2, 0.1))
     shown: int = 6
 
 
@@ -102,7 +102,8 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
     editor = PromptEditor(context, pipeline, sampling, settings.shown)
     wanted = tasks(settings.edits)
     prompts = [caption(task.edited) for task in wanted]
-    ways = {
+    ways: dict[str, tuple[float | None, float | None]] = {"prompt-to-prompt": (None, None)}  # by kind of edit
+    ways |= {
         f"prompt-to-prompt, cross {cross:g}, self {own:g}": (cross, own) for cross, own in settings.shares
     }
     with context.part("prompt-to-prompt"):
@@ -135,7 +136,7 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
     with context.part("added and weighted"):
         sections.append(_other_edits(editor))
     with context.part("real pictures"):
-        sections.append(_real(editor, data, settings.shares[0]))
+        sections.append(_real(editor, data))
     with context.part("where it fails"):
         sections.append(_failures(editor, max(settings.shown, settings.edits)))
     return Report(_findings(scores), *sections, edits=[task.listed() for task in wanted])
@@ -200,7 +201,7 @@ def _other_edits(editor: PromptEditor) -> Section:
     )
 
 
-def _real(editor: PromptEditor, data: Dataset, share: tuple[float, float]) -> Section:
+def _real(editor: PromptEditor, data: Dataset) -> Section:
     """Test pictures edited by their own captions."""
     known = [(k, scene) for k, scene in complete(data) if scene.things[0].size == "large"]
     chosen, pipeline = known[: editor.shown], editor.pipeline
@@ -208,7 +209,7 @@ def _real(editor: PromptEditor, data: Dataset, share: tuple[float, float]) -> Se
     errors = []
     for place, (k, scene) in enumerate(chosen):
         images = to_float(data.test.images[k : k + 1])
-        edits = [Edit(caption(exchanged(scene, what, place)), *share) for what in SWAPS]
+        edits = [Edit(caption(exchanged(scene, what, place))) for what in SWAPS]
         made = prompt_to_prompt(pipeline, caption(scene), edits, images=images, settings=editor.sampling)
         for row, image in zip(rows.values(), (images, made.source, *made.edits), strict=True):
             row.append(image)
