@@ -1,4 +1,4 @@
-"""The one error a user can cause, and what a failed validation says in one line."""
+"""The one error a user can cause, what a failed validation says in one line, and words of messages."""
 
 from __future__ import annotations
 

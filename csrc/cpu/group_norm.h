@@ -16,19 +16,11 @@ struct Plain {
 };
 
 struct Squared {
-  const float* mean;  // by place in a unit
+  const float* minus;  // minus the mean, by place in a unit
   template <class V>
   LD_FN typename V::F of(typename V::F x, int64_t place) const {
-    const typename V::F away = V::add(x, V::set_each_negative(mean + place));
+    const typename V::F away = V::add(x, V::read(minus + place));
     return V::mul(away, away);
-  }
-};
-
-// What of V group normalization needs beyond arithmetic: minus the numbers in memory.
-template <class V>
-struct Signed : V {
-  static LD_FN typename V::F set_each_negative(const float* from) {
-    return V::mul(V::set(-1.0f), V::read(from));
   }
 };
 
@@ -38,8 +30,6 @@ struct Signed : V {
 template <class V, class Function>
 LD_FN void sum_units(const GroupNormArguments& a, const Bfloat* x, const Function& f, float* total,
                      float* part) {
-  using S = Signed<V>;
-  using One = Signed<Number>;
   const int64_t unit = a.unit, numbers = a.pixels * a.channels, whole = numbers / unit;
   for (int64_t e = 0; e < unit; ++e) total[e] = 0.0f;
   for (int64_t first = 0; first * unit < numbers; first += block_units) {
@@ -47,17 +37,17 @@ LD_FN void sum_units(const GroupNormArguments& a, const Bfloat* x, const Functio
     for (int64_t e = 0; e < unit; ++e) part[e] = 0.0f;
     for (int64_t u = first; u < last; ++u) {
       const Bfloat* from = x + u * unit;
-      for (int64_t e = 0; e < unit; e += S::lanes) {
-        S::write(S::add(S::read(part + e), f.template of<S>(S::read(from + e), e)), part + e);
+      for (int64_t e = 0; e < unit; e += V::lanes) {
+        V::write(V::add(V::read(part + e), f.template of<V>(V::read(from + e), e)), part + e);
       }
     }
     if (first + block_units > whole) {
       for (int64_t e = 0; e < numbers - whole * unit; ++e) {
-        part[e] = One::add(part[e], f.template of<One>(load(x[whole * unit + e]), e));
+        part[e] = Number::add(part[e], f.template of<Number>(load(x[whole * unit + e]), e));
       }
     }
-    for (int64_t e = 0; e < unit; e += S::lanes) {
-      S::write(S::add(S::read(total + e), S::read(part + e)), total + e);
+    for (int64_t e = 0; e < unit; e += V::lanes) {
+      V::write(V::add(V::read(total + e), V::read(part + e)), total + e);
     }
   }
 }
@@ -81,7 +71,6 @@ LD_FN void means_of_groups(const GroupNormArguments& a, const float* total, floa
 
 template <class V>
 void group_norm(const GroupNormArguments& a, int64_t first, int64_t last, float* scratch) {
-  using S = Signed<V>;
   const int64_t unit = a.unit, numbers = a.pixels * a.channels, each = a.channels / a.groups;
   float *total = scratch, *part = total + unit, *scale = part + unit, *offset = scale + unit;
   float* of_group = offset + unit;  // a number for each group
@@ -90,20 +79,20 @@ void group_norm(const GroupNormArguments& a, int64_t first, int64_t last, float*
     Bfloat* y = static_cast<Bfloat*>(a.y) + sample * numbers;
     sum_units<V>(a, x, Plain{}, total, part);
     means_of_groups(a, total, part, of_group);
-    for (int64_t e = 0; e < unit; ++e) offset[e] = of_group[e % a.channels / each];
+    for (int64_t e = 0; e < unit; ++e) offset[e] = -of_group[e % a.channels / each];
     sum_units<V>(a, x, Squared{offset}, total, part);
     means_of_groups(a, total, part, of_group);
     for (int64_t e = 0; e < unit; ++e) {
       const int64_t c = e % a.channels;
       const float deviation = Number::sqrt(Number::add(of_group[c / each], a.eps));
       scale[e] = Number::mul(1.0f / deviation, a.weight[c]);
-      offset[e] = Number::add(a.bias[c], -Number::mul(offset[e], scale[e]));
+      offset[e] = Number::add(a.bias[c], Number::mul(offset[e], scale[e]));
     }
     const int64_t whole = numbers / unit * unit;
     for (int64_t begin = 0; begin < whole; begin += unit) {
-      for (int64_t e = 0; e < unit; e += S::lanes) {
-        const auto scaled = S::mul(S::read(x + begin + e), S::read(scale + e));
-        S::write(S::add(scaled, S::read(offset + e)), y + begin + e);
+      for (int64_t e = 0; e < unit; e += V::lanes) {
+        const auto scaled = V::mul(V::read(x + begin + e), V::read(scale + e));
+        V::write(V::add(scaled, V::read(offset + e)), y + begin + e);
       }
     }
     for (int64_t e = 0; e < numbers - whole; ++e) {

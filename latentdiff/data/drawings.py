@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,7 +9,7 @@ from torch.nn import functional as F
 PAPER = 9  # parts of the longer side: wider than a stroke, narrower than a shadow
 FAINT, FULL = 0.25, 0.6  # of the darkest ink: below is paper, above is ink
 BOX = 20 / 28  # of the picture's side that the drawing fills, as in MNIST
-COVERED = 0.1  # mean of a picture of strokes; thinner ones are made wider
+COVERED = 0.2  # mean of the box around the strokes; thinner ones are made wider
 WIDEST = 3  # times that strokes are made wider
 
 
@@ -37,14 +35,13 @@ def _strokes(x: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = ink.shape[2:]
     scale = BOX * min(size[0] / height, size[1] / width)
     inner = [max(1, min(side, round(scale * each))) for side, each in zip(size, (height, width), strict=True)]
-    covered = COVERED * math.prod(size)
-    for _ in range(WIDEST):
-        small = F.interpolate(ink, inner, mode="area")
-        if float(small.sum()) >= covered * math.prod(inner) / (BOX**2 * math.prod(size)):
-            break
-        reach = max(1, round(0.5 / scale))  # half a pixel of the picture on each side
-        ink = F.max_pool2d(F.pad(ink, [reach] * 4), 2 * reach + 1, 1, padding=reach)
+    reach = max(1, round(0.5 / scale))  # half a pixel of the picture on each side
     small = F.interpolate(ink, inner, mode="area")
+    for _ in range(WIDEST):
+        if float(small.mean()) >= COVERED:
+            break
+        ink = F.max_pool2d(F.pad(ink, [reach] * 4), 2 * reach + 1, 1, padding=reach)
+        small = F.interpolate(ink, inner, mode="area")
     return _centred(small / small.max().clamp_min(1e-6), size)
 
 
@@ -53,9 +50,7 @@ def _ink(x: Tensor) -> Tensor:
     light = float(_border(x).median()) > 0.5
     x = 1 - x if light else x
     window = max(3, max(x.shape[2:]) // PAPER) | 1
-    paper = -F.max_pool2d(
-        -x, window, 1, padding=window // 2
-    )  # the darkest of each window, now that ink is light
+    paper = -F.max_pool2d(-x, window, 1, padding=window // 2)  # the darkest of a window: ink is light now
     paper = F.avg_pool2d(paper, window, 1, padding=window // 2, count_include_pad=False)
     above = (x - paper).clamp_min(0)
     darkest = torch.quantile(above.flatten(), 0.995).clamp_min(above.max() / 4)

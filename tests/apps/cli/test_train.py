@@ -290,6 +290,20 @@ def test_both_trainings_in_one_command_go_on_by_name(
     assert cli("sample --run runs/mine-denoiser -n 2 --steps 2", cwd=work).code == 0
 
 
+def test_what_was_left_out_of_the_data_is_said_once(cli: Callable, tmp_path: Path) -> None:
+    for k in range(24):
+        pixels = np.random.default_rng(k).integers(0, 256, (8, 8, 3), np.uint8)
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{k}.png")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "c.yaml").write_text(
+        "train-vae: {latent: 2, depth: 0, width: 8, steps: 1}\n"
+        "train-denoiser: {network: mlp, width: 16, depth: 1, T: 4, steps: 1}\n"
+    )
+    made = cli("train --config c.yaml --name mine --data photos", cwd=tmp_path)
+    assert made.code == 0 and made.err.count("data: refused 1 of 25") == 1, made.err
+
+
 def test_other_images_under_an_old_name_are_refused_in_words(work: Path, cli: Callable) -> None:
     (work / "c.yaml").write_text(
         "train-vae: {data: tiny.npz, latent: 2, depth: 0, width: 8, steps: 2}\n"

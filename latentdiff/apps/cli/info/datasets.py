@@ -193,7 +193,6 @@ def _text(data: str, found: DataDescription) -> str:
 
 def _by_split(counts: dict[str, int]) -> str:
     """ "120 images (train 100, val 10, test 10)"."""
-
     return (
         f"{counted(sum(counts.values()), 'image')} ({', '.join(f'{name} {n}' for name, n in counts.items())})"
     )
