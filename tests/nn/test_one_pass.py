@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from latentdiff import ops
 from latentdiff.nn import activations, build
+from latentdiff.nn.ada_norm import add_ada_norm
 from latentdiff.nn.base_config import TextConfig
 from latentdiff.nn.networks import DiTConfig, MLPConfig, UNetConfig
 
@@ -51,6 +52,19 @@ def test_networks_give_what_they_give_with_gradients(
     assert calls and float(plain.std()) > 0.1
     assert float((found - plain).abs().max()) < tolerance * float(plain.abs().max())
     assert float((torch.cat(several) - found).abs().max()) < tolerance * float(plain.abs().max())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_both_forms_of_the_norm_take_conditions_alike(*, shared: bool) -> None:
+    g = torch.Generator().manual_seed(4)
+    h, branch = torch.randn(5, 3, 24, generator=g), torch.randn(5, 3, 24, generator=g)
+    rows = torch.tensor([1, 0, 1, 2, 0]) if shared else None
+    gate, factor, shift = torch.randn(3, 3 if shared else 5, 24, generator=g)
+    plain = add_ada_norm(h, branch, gate, factor, shift, rows)  # gradients are on
+    with torch.no_grad():
+        found = add_ada_norm(h, branch, gate, factor, shift, rows)
+    for one, two in zip(plain, found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 
 def test_group_norms_in_bfloat16_are_those_with_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
