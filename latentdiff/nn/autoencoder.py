@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.activations import SiLU, silu
 from latentdiff.nn.base_config import ForeignVAEConfig
 from latentdiff.nn.layers import Conv2d, GroupNorm, ZeroConv2d, replicated
 from latentdiff.nn.vae_config import VAEConfig
@@ -167,13 +166,13 @@ def _encoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Seq
     if len(channels) == 1:
         layers += _blocks(config, channels[0])
     for c_in, c_out in pairwise(channels):
-        layers += [SiLU(), _conv(config, c_in, c_out, _HALVE), *_blocks(config, c_out)]
-    layers += [GroupNorm(NORM_GROUPS, channels[-1]), SiLU()]
+        layers += [nn.SiLU(), _conv(config, c_in, c_out, _HALVE), *_blocks(config, c_out)]
+    layers += [GroupNorm(NORM_GROUPS, channels[-1]), nn.SiLU()]
     if len(config.latent) == 3:
         layers.append(_conv(config, channels[-1], 2 * config.latent[0]))
     else:
         features = channels[-1] * config.grid[0] * config.grid[1]
-        layers += [nn.Flatten(), nn.Linear(features, config.hidden), SiLU()]
+        layers += [nn.Flatten(), nn.Linear(features, config.hidden), nn.SiLU()]
         layers.append(nn.Linear(config.hidden, 2 * config.latent[0]))
     return nn.Sequential(*layers)
 
@@ -184,14 +183,14 @@ def _decoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Seq
         layers.append(_conv(config, config.latent[0], channels[0]))
     else:
         features = channels[0] * config.grid[0] * config.grid[1]
-        layers += [nn.Linear(config.latent[0], config.hidden), SiLU(), nn.Linear(config.hidden, features)]
+        layers += [nn.Linear(config.latent[0], config.hidden), nn.SiLU(), nn.Linear(config.hidden, features)]
         layers.append(nn.Unflatten(1, (channels[0], *config.grid)))
     layers += _blocks(config, channels[0])
     for i, (c_in, c_out) in enumerate(pairwise(channels), start=2):
-        layers += [GroupNorm(NORM_GROUPS, c_in), SiLU(), _doubling(config, c_in, c_out)]
+        layers += [GroupNorm(NORM_GROUPS, c_in), nn.SiLU(), _doubling(config, c_in, c_out)]
         layers += _blocks(config, c_out) if i < len(channels) else []
     layers += [_VAEBlock(config, channels[-1]) for _ in range(config.detail)]
-    layers += [GroupNorm(NORM_GROUPS, channels[-1]), SiLU()]
+    layers += [GroupNorm(NORM_GROUPS, channels[-1]), nn.SiLU()]
     if not strided:
         layers.append(_conv(config, channels[-1], config.image[0]))
     elif config.upsampling == FLAT:
@@ -260,7 +259,7 @@ class _VAEBlock(nn.Module):
         self.conv2 = _conv(config, channels, channels, zero=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.conv2(silu(self.conv1(silu(self.norm(x)))))
+        out: Tensor = x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
         return out
 
 

@@ -1,8 +1,8 @@
 """Small convolutional denoiser: a few convolutions in a row, conditioned on time by an MLP of sinusoids."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from latentdiff.nn.activations import silu
 from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import ZeroConv2d, check_input
 from latentdiff.nn.networks import CNNConfig
@@ -39,6 +39,6 @@ class CNNDenoiser(nn.Module):
         )
         h = x.to(self.head.weight.dtype)
         for conv, shift in zip(self.convs, shifts, strict=True):
-            h = silu(conv(h) + shift)
+            h = F.silu(conv(h) + shift)
         out: Tensor = self.head(h)
         return out.float()

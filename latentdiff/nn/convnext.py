@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.activations import gelu
 from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
 from latentdiff.nn.networks import ConvNeXtConfig
@@ -57,7 +56,7 @@ class ConvNeXtDenoiser(nn.Module):
             if h.shape[2:] != skip.shape[2:]:
                 h = F.interpolate(h, size=skip.shape[2:], mode="nearest")
             h = up(torch.cat([h, skip], dim=1), e)
-        out: Tensor = self.head(gelu(self.norm(h)))
+        out: Tensor = self.head(F.gelu(self.norm(h)))
         return F.pixel_shuffle(out.float(), self.config.patch)
 
 
@@ -89,5 +88,5 @@ class _ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         h = self.norm(self.spread(x) + self.shift(e)[:, :, None, None])
-        out: Tensor = self.skip(x) + self.narrow(gelu(self.wide(h)))
+        out: Tensor = self.skip(x) + self.narrow(F.gelu(self.wide(h)))
         return out

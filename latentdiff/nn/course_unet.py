@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from latentdiff.nn.activations import GELU, gelu
 from latentdiff.nn.embeddings import checked_labels, one_hot
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
 from latentdiff.nn.networks import CourseUNetConfig
@@ -48,7 +48,7 @@ class CourseUNetDenoiser(nn.Module):
         h0 = self.stem(x.to(self.head.weight.dtype))
         h1 = self.down1(h0)
         h2 = self.down2(h1)
-        h = self.unflatten(gelu(h2.mean((2, 3), keepdim=True)))
+        h = self.unflatten(F.gelu(h2.mean((2, 3), keepdim=True)))
         h = self.up1(torch.cat([scale1 * h + shift1, h2], dim=1))
         h = self.up2(torch.cat([scale2 * h + shift2, h1], dim=1))
         out: Tensor = self.head(self.last(torch.cat([h, h0], dim=1)))
@@ -67,11 +67,11 @@ class CourseUNetDenoiser(nn.Module):
 
 
 def _fully_connected(size: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(size, out), GELU(), nn.Linear(out, out))
+    return nn.Sequential(nn.Linear(size, out), nn.GELU(), nn.Linear(out, out))
 
 
 def _normed(conv: nn.Module, channels: int) -> list[nn.Module]:
-    return [conv, GroupNorm(NORM_GROUPS, channels), GELU()]
+    return [conv, GroupNorm(NORM_GROUPS, channels), nn.GELU()]
 
 
 def _block(c_in: int, c_out: int) -> nn.Sequential:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.activations import gelu
+from latentdiff.nn.activations import gelu_tanh
 from latentdiff.nn.ada_norm import ada_norm, add_ada_norm, for_each
 from latentdiff.nn.attention import Attend, AttentionSite, attention
 from latentdiff.nn.embeddings import Embedding, timestep_embedding
@@ -91,7 +91,7 @@ class _DiTBlock(nn.Module):
             h = torch.addcmul(h, for_each(gate1, e.rows, h), mixed.float())
             h = h + self.cross(h, context, attend)
             y = ada_norm(h, 1 + scale2, shift2, e.rows, mixed.dtype)
-        out = self.down(gelu(self.up(y), tanh=True))
+        out = self.down(gelu_tanh(self.up(y)))
         return torch.addcmul(h, for_each(gate2, e.rows, h), out.float())
 
 

@@ -3,8 +3,8 @@
 import math
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from latentdiff.nn.activations import silu
 from latentdiff.nn.ada_norm import ada_norm, add_ada_norm
 from latentdiff.nn.layers import ZeroLinear, check_input
 from latentdiff.nn.networks import MLPConfig
@@ -61,5 +61,5 @@ class _MLPBlock(nn.Module):
         self.down = nn.Linear(hidden, width)
 
     def forward(self, y: Tensor) -> Tensor:
-        out: Tensor = self.down(silu(self.up(y)))
+        out: Tensor = self.down(F.silu(self.up(y)))
         return out

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from latentdiff.nn.activations import gelu
 from latentdiff.nn.attention import fused_attention
 from latentdiff.nn.base_config import DenoiserConfig, TextConfig, text_of
 from latentdiff.nn.embeddings import Conditioning, Embedding, checked_labels, distinct
@@ -127,5 +127,5 @@ class _Layer(nn.Module):
         b, n, d = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         x = x + self.out(fused_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
-        out: Tensor = x + self.down(gelu(self.up(self.norm2(x))))
+        out: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
         return out

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.activations import silu
 from latentdiff.nn.attention import Attend, CrossAttention, SelfAttention
 from latentdiff.nn.embeddings import Embedding
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
@@ -83,7 +82,7 @@ class UNetDenoiser(TextConditioned):
             if h.shape[2:] != skip.shape[2:]:
                 h = F.interpolate(h, size=skip.shape[2:], mode="nearest")
             h = stage(torch.cat([h, skip], dim=1), e, context, attend)
-        out: Tensor = self.head(silu(self.norm(h)))
+        out: Tensor = self.head(F.silu(self.norm(h)))
         return F.pixel_shuffle(out.float(), self.config.patch)
 
 
@@ -103,9 +102,9 @@ class _Stage(nn.Module):
         self.cross = CrossAttention(c_out, config.text.width, **shared) if attend and config.text else None
 
     def forward(self, x: Tensor, e: Embedding, context: Tensor | None, attend: Attend | None) -> Tensor:
-        h = self.norm2(self.conv1(silu(self.norm1(x))))
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         scale, shift = e.through(self.modulation)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv2(silu(torch.addcmul(shift, h, 1 + scale)))
+        h = self.conv2(F.silu(torch.addcmul(shift, h, 1 + scale)))
         out: Tensor = self.skip(x) + h
         if self.attention is not None:
             out = self.attention(out, attend)
