@@ -22,6 +22,9 @@ from latentdiff.pipeline.batching import batch_that_fits, map_images
 from latentdiff.pipeline.pipeline import Pipeline
 
 DROPPED = 10  # one trajectory of so many has no condition, where the teacher is conditional
+VALIDATION = 20  # one trajectory of so many is for validation
+LEAST = 16  # trajectories for validation
+SEEDS = 10_000_000  # between those of samples and of the trajectories for training and for validation
 GUIDANCES = 16  # scales that trajectories have, evenly from the lowest to the highest
 
 
@@ -89,6 +92,11 @@ class TrajectoryData(TrainData):
         for tensor in (made.states[:, 0], made.scales, *labels, *self.teacher.network.state_dict().values()):
             found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return found.hexdigest()
+
+
+def splits_of(n: int, seed: int) -> dict[str, tuple[int, int]]:
+    """The number of trajectories and the seed of the first: ``n`` for training, and those for validation."""
+    return {"train": (n, seed + SEEDS), "val": (max(LEAST, n // VALIDATION), seed + 2 * SEEDS)}
 
 
 def student_levels(teacher: Pipeline, calls: int, steps: int) -> tuple[list[int], list[int]]:

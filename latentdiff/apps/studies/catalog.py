@@ -62,8 +62,9 @@ STUDIES = {
     "ddim-steps": StudyInfo(
         "sampling.ddim_steps",
         "Steps and noise of DDIM",
-        "How do the number of steps and eta change the samples?",
+        "How do the number of steps and eta change the samples, and what does a student do in one call?",
         colour=True,
+        takes_run=True,
         ships_colour=True,
         takes_run_colour=True,
     ),

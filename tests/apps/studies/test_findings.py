@@ -127,8 +127,9 @@ def of_cold(good: float) -> Iterator[str]:
 
 def of_steps(good: float) -> Iterator[str]:
     ways = [ddim_steps.SamplerVariant("ddim", eta, steps) for eta in (0.0, 1.0) for steps in (10, 50)]
+    ways.append(ddim_steps.SamplerVariant("student", 0.0, 1))
     found = {
-        way: ddim_steps.VariantResults(torch.zeros(1), 0.1, 0.1, of_samples(good * k, k))
+        way: ddim_steps.VariantResults(torch.zeros(1), 0.1, Score(0.1), of_samples(good * k, k))
         for k, way in enumerate(ways)
     }
     yield from ddim_steps._findings(found, of_samples(0, 7))

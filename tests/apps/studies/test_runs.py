@@ -69,6 +69,9 @@ MICRO: dict[str, Any] = {
     "ddim-steps": ddim_steps.DDIMStepsSettings(
         vae=VAE,
         denoiser=MLP,
+        students=(2,),
+        trajectories=16,
+        student_steps=2,
         steps=(2, 5),
         etas=(0.0, 1.0),
         solver_steps=(2,),

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from latentdiff.train.trajectories import Trajectories, TrajectoryData
 
 GUIDANCE = 3.0  # the largest that a student learns, where nothing is said
-FEW = 16  # trajectories of a dry run, and at least for validation
-VALIDATION = 20  # one trajectory of so many
-SEEDS = 10_000_000  # between those of samples and of the trajectories for training and for validation
+FEW = 16  # trajectories of a dry run
 
 
 @cli_command(
@@ -133,12 +131,6 @@ def _trajectories(
     return TrajectoryData(teacher, scales, teacher_name(checkpoint), train, val, tuple(prompts))
 
 
-def _parts(options: TrainStudent) -> dict[str, tuple[int, int]]:
-    """The number of trajectories and the seed of the first, for training and for validation."""
-    n, seed = options.trajectories, options.seed
-    return {"train": (n, seed + SEEDS), "val": (max(FEW, n // VALIDATION), seed + 2 * SEEDS)}
-
-
 def _kept(
     options: TrainStudent,
     teacher: Pipeline,
@@ -149,11 +141,13 @@ def _kept(
     """Trajectories for training and for validation whose ``states`` were kept; InputError for other numbers
     of them.
     """
-    from latentdiff.train.trajectories import Trajectories, conditions_of, student_levels
+    from latentdiff.train.trajectories import Trajectories, conditions_of, splits_of, student_levels
 
     levels = tuple(student_levels(teacher, options.calls, options.teacher_steps)[0])
     made = []
-    for (name, (count, seed)), found in zip(_parts(options).items(), states, strict=True):
+    for (name, (count, seed)), found in zip(
+        splits_of(options.trajectories, options.seed).items(), states, strict=True
+    ):
         if len(found) != count:
             raise InputError(
                 f"{options.trajectories_folder}: expected {count} trajectories for {name}, found {len(found)}"
@@ -169,11 +163,11 @@ def _drawn(
     """Trajectories for training and for validation, in bfloat16 where the training computes in it."""
     from latentdiff.apps.cli.shared.progress import SamplingBar
     from latentdiff.parallel.device import network_dtype
-    from latentdiff.train.trajectories import draw_trajectories
+    from latentdiff.train.trajectories import draw_trajectories, splits_of
 
     dtype = network_dtype({"auto": "auto", "on": "bfloat16", "off": "float32"}[options.bf16], teacher.device)
     made = []
-    for name, (count, seed) in _parts(options).items():
+    for name, (count, seed) in splits_of(options.trajectories, options.seed).items():
         with SamplingBar(f"trajectories for {name}") as bar:
             made.append(
                 draw_trajectories(

@@ -14,14 +14,14 @@ from latentdiff.data import Dataset
 from latentdiff.data.synthetic_scene_images import scenes_of
 from latentdiff.data.synthetic_scenes import SETS
 from latentdiff.errors import InputError
-from latentdiff.pipeline.checkpoint.pretrained import shipped_folder, shipped_models
+from latentdiff.pipeline.checkpoint.pretrained import about, shipped_folder, shipped_models
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint, load
 from latentdiff.train.state import STATE, load_train_state
 
-DIGITS, SCENES = "digits-pixels", "scenes"  # models of the package
-DIGITS_DATA = ("mnist5k", "mnist")  # data whose test images took no part in the training of DIGITS
+DIGITS, LATENT_DIGITS, SCENES = "digits-pixels", "digits", "scenes"  # models of the package
+DIGITS_DATA = ("mnist5k", "mnist")  # data whose test images took no part in the training of the first two
 
 
 def pixel_model(
@@ -39,6 +39,28 @@ def pixel_model(
         return pipeline_of(
             context, presets.train_pixels(context, "pixels", preset or PixelPreset(), **changed)
         )
+
+
+def latent_model(context: StudyContext) -> tuple[Pipeline, Paragraph, list[Pipeline]] | None:
+    """The model of --run, or the shipped one of the latents of digits; its origin as text, and its students.
+
+    None for other data, which need a training.
+    """
+    if context.run is not None:
+        with context.part("model"):
+            pipeline = load_given(context, context.run, context.data)
+        return pipeline, Paragraph(f"The model is {context.run}, given with --run."), []
+    folder = shipped_folder(LATENT_DIGITS)
+    if folder is None or context.data.name not in DIGITS_DATA:
+        return None
+    text = f"The model is {LATENT_DIGITS} of the package, trained on {about(folder)['data']}."
+    return load(folder).to(context.device), Paragraph(text), students_of(context, LATENT_DIGITS)
+
+
+def students_of(context: StudyContext, name: str) -> list[Pipeline]:
+    """The shipped students of a shipped model, on the device of the study."""
+    found = [model for model in shipped_models() if model.about.get("teacher") == name]
+    return [load(model.folder).to(context.device) for model in found]
 
 
 def colour_model(context: StudyContext, preset: PixelPreset, data: Dataset, **changed: Any) -> Pipeline:

@@ -9,8 +9,9 @@ from typing import Any
 from latentdiff.apps.studies.kit import training
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.training import Trained, epoch_marks
-from latentdiff.config.training import TrainDenoiser, TrainVAE
+from latentdiff.config.training import TrainDenoiser, TrainStudent, TrainVAE
 from latentdiff.data import Dataset
+from latentdiff.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,15 @@ def train_texts(context: StudyContext, name: str, preset: TextPreset, *, data: D
     """Train a VAE on captioned images, and a denoiser conditioned on their captions."""
     encoder = train_vae(context, f"{name}-vae", preset.vae, data=data)
     return train_denoiser(context, name, preset, data=data, text=True, vae=encoder)
+
+
+def train_student(
+    context: StudyContext, name: str, teacher: Pipeline, *, calls: int, trajectories: int, steps: int
+) -> Trained:
+    """Train a student of ``calls`` calls without guidance, from so many samples of its teacher."""
+    values = {"calls": calls, "trajectories": trajectories, "steps": steps, "guidance_high": 1.0}
+    options = TrainStudent.model_validate(values | {"seed": context.seed, "device": str(context.device)})
+    return training.train_student(context, name, options, teacher)
 
 
 def train_epochs(

@@ -15,8 +15,9 @@ from latentdiff._version import __version__
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.config.loop import LoopOptions
-from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
+from latentdiff.config.training import TrainCold, TrainDenoiser, TrainStudent, TrainVAE
 from latentdiff.data import Dataset
+from latentdiff.data.types import TrainData
 from latentdiff.errors import InputError
 from latentdiff.nn import VAE, build
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, open_checkpoint
@@ -28,10 +29,12 @@ from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
 from latentdiff.train.build import cold_config_of, denoiser_config_of, tokenizer_of, vae_config_of
 from latentdiff.train.cold import ColdTask
 from latentdiff.train.denoiser import DenoiserTask
+from latentdiff.train.distill import StudentTask, student_network
 from latentdiff.train.log import read_log
 from latentdiff.train.loop import Trainer
 from latentdiff.train.state import load_train_state
 from latentdiff.train.task import Task
+from latentdiff.train.trajectories import TrajectoryData, draw_trajectories, splits_of
 from latentdiff.train.vae import VAETask
 
 NEVER = 10**6
@@ -154,6 +157,24 @@ def train_cold(
     return _train(context, name, task, options, data, marks)
 
 
+def train_student(context: StudyContext, name: str, options: TrainStudent, teacher: Pipeline) -> Trained:
+    """A student of the ``teacher``, from samples that are drawn first."""
+    train, val = (
+        draw_trajectories(
+            teacher, count, calls=options.calls, steps=options.teacher_steps, scales=(1.0, 1.0), seed=first
+        )
+        for count, first in splits_of(options.trajectories, options.seed).values()
+    )
+    data = TrajectoryData(teacher, (1.0, 1.0), "the denoiser of this page", train, val)
+    plain = options.model_copy(update={"quick_samples": 0})
+    assert options.steps is not None
+
+    def task() -> Task:
+        return StudentTask(plain, data, student_network(teacher, options.seed), context.device)
+
+    return _train(context, name, task, options, data, (options.steps,))
+
+
 def cold_of(context: StudyContext, trained: Trained, mark: int | None = None) -> ColdModel:
     """The trained cold diffusion model at a mark."""
     return cold_from(trained.checkpoint(mark)).to(context.device)
@@ -174,7 +195,7 @@ def _train(
     name: str,
     make_task: Callable[[], Task],
     options: LoopOptions,
-    data: Dataset,
+    data: TrainData,
     marks: Sequence[int],
     *,
     needs: tuple[str, ...] = (),

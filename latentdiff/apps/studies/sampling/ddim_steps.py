@@ -10,17 +10,20 @@ from typing import NamedTuple
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
-from latentdiff.apps.studies.kit.colour import known_model, trains_colour
+from latentdiff.apps.studies.kit.colour import COLOUR, known_model, trains_colour
 from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.model import latent_model, students_of
 from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
-from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, metric_cells
+from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, metric_cells, score_cell
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
-from latentdiff.evaluate import SampleScores
+from latentdiff.evaluate import Resampling, SampleScores
+from latentdiff.evaluate.interval_score import Score, mean_score
 from latentdiff.metrics.names import frechet_name
+from latentdiff.metrics.pairs import rmse
 from latentdiff.pipeline.pipeline import Pipeline
 
 SHOWN = 10  # images in a row
@@ -28,18 +31,25 @@ SHOWN = 10  # images in a row
 
 @dataclass(frozen=True)
 class DDIMStepsSettings:
-    """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M), ``samples`` of each."""
+    """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M), ``samples`` of each.
+
+    ``denoiser`` None: the model of the package for digits, and its student. ``students``: calls of the
+    students that are trained of the study's own denoiser, from ``trajectories`` in ``student_steps``.
+    """
 
     vae: VAEPreset = field(default_factory=lambda: VAEPreset(steps=400))
-    denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=1000))
-    steps: tuple[int, ...] = (10, 20, 50, 100, 1000)
+    denoiser: MLPPreset | None = None
+    students: tuple[int, ...] = ()
+    trajectories: int = 60_000
+    student_steps: int = 7000
+    steps: tuple[int, ...] = (1, 2, 3, 5, 10, 50, 1000)
     etas: tuple[float, ...] = (0.0, 0.5, 1.0)
-    solver_steps: tuple[int, ...] = (10, 20, 50, 100)
-    samples: int = 450
+    solver_steps: tuple[int, ...] = (2, 3, 5, 10, 50)
+    samples: int = 1000
     resamples: int = 100
     colour_vae: VAEPreset = field(default_factory=lambda: VAEPreset("64", steps=300, batch=64))
     colour_denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=800))
-    colour_steps: tuple[int, ...] = (10, 20, 50, 100)
+    colour_steps: tuple[int, ...] = (1, 2, 3, 5, 10, 50)
     colour_samples: int = 0  # scored; 0: pictures and times only
 
     def variants(self, steps: tuple[int, ...]) -> list[SamplerVariant]:
@@ -49,7 +59,7 @@ class DDIMStepsSettings:
 
 
 class SamplerVariant(NamedTuple):
-    """A sampler with its number of steps."""
+    """A sampler with its number of steps; the sampler "student" is a network of so many calls."""
 
     sampler: str
     eta: float
@@ -57,15 +67,17 @@ class SamplerVariant(NamedTuple):
 
     @property
     def family(self) -> str:
+        if self.sampler == "student":
+            return "student"
         return "DPM-Solver++(2M)" if self.sampler == "dpm++" else f"DDIM, η = {self.eta:g}"
 
 
 class VariantResults(NamedTuple):
-    """Images of a variant, seconds an image, their RMSE to those of the most steps, and their scores."""
+    """Images of a variant, seconds an image, their mean RMSE to those of the most steps, and their scores."""
 
     images: Tensor
     seconds: float
-    moved: float
+    moved: Score
     scores: SampleScores | None
 
 
@@ -74,18 +86,16 @@ def study(context: StudyContext, settings: DDIMStepsSettings) -> Report:
     colour_scorer = None
     if context.colour is not None and settings.colour_samples:
         colour_scorer = SampleScorer.of(context, data=context.colour, resamples=settings.resamples)
-    with context.part("VAE"):
-        encoder = presets.train_vae(context, "vae", settings.vae)
-    with context.part("denoiser"):
-        denoiser = presets.train_denoiser(context, "denoiser", settings.denoiser, vae=encoder)
+    pipeline, origin, students = _model(context, settings)
     with context.part("samples"):
-        variants, pipeline = settings.variants(settings.steps), pipeline_of(context, denoiser)
-        found = _draw_all(pipeline, variants, settings.samples, context.seed, scorer)
+        ways = _ways(pipeline, settings.variants(settings.steps), students)
+        found = _draw_all(ways, settings.samples, scorer.resampling, scorer)
         baseline = scorer.real_baseline(settings.samples)
     return Report(
         _findings(found, baseline),
         Section(
             "Digits",
+            origin,
             SAME_NOISE,
             *_pictures(context, "digits", found),
             scorer.caveats(settings.samples),
@@ -100,42 +110,75 @@ def study(context: StudyContext, settings: DDIMStepsSettings) -> Report:
 SAME_NOISE = (
     "Every row starts from the same noise: image k has the seed of the study plus k. With η = 0 nothing is"
     " drawn on the way, so a column shows one sample becoming more exact as steps are added; with η above 0"
-    " fresh noise changes it from row to row."
+    " fresh noise changes it from row to row. A student is another network, trained on where many steps of"
+    " this one lead from the same noise (`latentdiff distill`)."
 )
 
 UNSCORED = "At this budget the colour samples are shown and timed, not scored: there are too few."
 
 
+def _model(
+    context: StudyContext, settings: DDIMStepsSettings
+) -> tuple[Pipeline, Paragraph, Sequence[Pipeline]]:
+    """The model for the images of the study, its origin as text, and its students."""
+    known = latent_model(context) if settings.denoiser is None or context.run is not None else None
+    if known is not None:
+        return known
+    preset = settings.denoiser or MLPPreset(steps=1000)
+    with context.part("VAE"):
+        encoder = presets.train_vae(context, "vae", settings.vae)
+    with context.part("denoiser"):
+        pipeline = pipeline_of(context, presets.train_denoiser(context, "denoiser", preset, vae=encoder))
+    students = []
+    for calls in settings.students:
+        with context.part(f"student of {calls} calls"):
+            plan = {"trajectories": settings.trajectories, "steps": settings.student_steps}
+            student = presets.train_student(context, f"student-{calls}", pipeline, calls=calls, **plan)
+            students.append(pipeline_of(context, student))
+    origin = f"A VAE and an MLP, trained for this page ({preset.steps:,} steps of {preset.batch} images)."
+    return pipeline, Paragraph(origin), students
+
+
+DrawnBy = Mapping[SamplerVariant, tuple[Pipeline, Sampling]]
+
+
+def _ways(pipeline: Pipeline, variants: Sequence[SamplerVariant], students: Sequence[Pipeline]) -> DrawnBy:
+    """What draws each variant: the model, or one of its students."""
+    ways = {variant: (pipeline, Sampling(**variant._asdict())) for variant in variants}
+    for student in students:
+        assert student.student is not None
+        ways[SamplerVariant("student", 0.0, student.student.calls)] = (student, Sampling())
+    return ways
+
+
 def _draw_all(
-    pipeline: Pipeline, variants: Sequence[SamplerVariant], n: int, seed: int, scorer: SampleScorer | None
+    ways: DrawnBy, n: int, resampling: Resampling, scorer: SampleScorer | None
 ) -> dict[SamplerVariant, VariantResults]:
     """Samples of every variant from the same noise, and their distances to :func:`_exact`."""
-    draw_uint8(pipeline, min(n, 8), seed=seed, sampling=Sampling(**variants[0]._asdict()))  # warm-up
-    images, seconds = {}, {}
-    for variant in variants:
-        sampling, begun = Sampling(**variant._asdict()), time.perf_counter()
+    images, seconds, seed = {}, {}, resampling.seed
+    first: dict[int, tuple[Pipeline, Sampling]] = {}
+    for way in ways.values():
+        first.setdefault(id(way[0]), way)
+    for pipeline, sampling in first.values():
+        draw_uint8(pipeline, min(n, 8), seed=seed, sampling=sampling)  # warm-up
+    for variant, (pipeline, sampling) in ways.items():
+        begun = time.perf_counter()
         images[variant] = draw_uint8(pipeline, n, seed=seed, sampling=sampling)
         seconds[variant] = (time.perf_counter() - begun) / n
-    exact, labels = images[_exact(variants)], pipeline.class_labels(n)
-    return {
-        variant: VariantResults(
-            images[variant],
-            seconds[variant],
-            _rmse(images[variant], exact),
-            None if scorer is None else scorer.score(images[variant], labels),
-        )
-        for variant in variants
-    }
+    exact = images[_exact(ways)]
+    found = {}
+    for variant, (pipeline, _) in ways.items():
+        scores = None
+        if scorer is not None:
+            scores = scorer.score(images[variant], pipeline.class_labels(n))
+        moved = mean_score(rmse(images[variant], exact), resampling)
+        found[variant] = VariantResults(images[variant], seconds[variant], moved, scores)
+    return found
 
 
 def _exact(variants: Iterable[SamplerVariant]) -> SamplerVariant:
     """Deterministic DDIM with the most steps."""
     return max((each for each in variants if each.family == "DDIM, η = 0"), key=lambda each: each.steps)
-
-
-def _rmse(a: Tensor, b: Tensor) -> float:
-    """Root mean squared difference of uint8 images, for pixels in [0, 1]."""
-    return float((a.double() - b.double()).square().mean().sqrt() / 255)
 
 
 def _families(found: Mapping[SamplerVariant, VariantResults]) -> dict[str, list[SamplerVariant]]:
@@ -149,7 +192,8 @@ def _pictures(
     context: StudyContext, name: str, found: Mapping[SamplerVariant, VariantResults]
 ) -> Iterator[Picture]:
     for place, (family, variants) in enumerate(_families(found).items()):
-        rows = [(f"{variant.steps} steps", found[variant].images[:SHOWN]) for variant in variants]
+        unit = "calls" if family == "student" else "steps"
+        rows = [(f"{variant.steps} {unit}", found[variant].images[:SHOWN]) for variant in variants]
         yield context.rows(f"{name}-{place + 1}", rows, f"{family}.", about={"sampler": family})
 
 
@@ -159,7 +203,7 @@ def _table(name: str, found: Mapping[SamplerVariant, VariantResults], baseline: 
     rows = []
     for variant, made in found.items():
         scores = metric_cells(made.scores).values() if made.scores is not None else ()
-        rows.append((variant.family, variant.steps, 1000 * made.seconds, made.moved, *scores))
+        rows.append((variant.family, variant.steps, 1000 * made.seconds, score_cell(made.moved), *scores))
     if baseline is not None:
         rows.append((f"real images ({baseline.n:,})", None, None, None, *metric_cells(baseline).values()))
     caption = (
@@ -180,7 +224,7 @@ def _curves(
         fd = [score.value for score in scores]
         quality.append(Curve(family, steps, fd, "marked"))
         speed.append(Curve(family, [1000 * found[variant].seconds for variant in variants], fd, "marked"))
-        moved.append(Curve(family, steps, [found[variant].moved for variant in variants], "marked"))
+        moved.append(Curve(family, steps, [found[variant].moved.value for variant in variants], "marked"))
     y, real = frechet_name(baseline.features.name), (("real images", baseline.fd.value),)
     distance = "RMSE to the most steps, η = 0"
     panels = [
@@ -194,13 +238,18 @@ def _curves(
     return context.plot("quality", panels, caption)
 
 
-def _colour_model(context: StudyContext, settings: DDIMStepsSettings) -> tuple[Pipeline, str]:
-    """The model of colour images and what it is: given, of the package, or trained for --data-colour."""
+def _colour_model(
+    context: StudyContext, settings: DDIMStepsSettings
+) -> tuple[Pipeline, str, Sequence[Pipeline]]:
+    """The model of colour images, what it is, and its students: given, of the package, or trained for
+    --data-colour.
+    """
     data = context.colour
     if data is None or not trains_colour(context):
         pipeline, name = known_model(context)
         _, height, width = pipeline.codec.image_shape
-        return pipeline, f"The model: {name}, {height} × {width} pixels."
+        students = [] if context.run_colour is not None else students_of(context, COLOUR)
+        return pipeline, f"The model: {name}, {height} × {width} pixels.", students
     with context.part("colour: VAE and denoiser"):
         encoder = presets.train_vae(context, "colour-vae", settings.colour_vae, data=data)
         denoiser = presets.train_denoiser(
@@ -210,16 +259,17 @@ def _colour_model(context: StudyContext, settings: DDIMStepsSettings) -> tuple[P
         f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an"
         " unconditional model."
     )
-    return pipeline_of(context, denoiser), about
+    return pipeline_of(context, denoiser), about, ()
 
 
 def _colour(
     context: StudyContext, settings: DDIMStepsSettings, scorer: SampleScorer | None
 ) -> Iterator[Block]:
-    pipeline, about = _colour_model(context, settings)
+    pipeline, about, students = _colour_model(context, settings)
     with context.part("colour: samples"):
         n, variants = settings.colour_samples or 4 * SHOWN, settings.variants(settings.colour_steps)
-        found = _draw_all(pipeline, variants, n, context.seed, scorer)
+        resampling = Resampling(settings.resamples, seed=context.seed)
+        found = _draw_all(_ways(pipeline, variants, students), n, resampling, scorer)
         yield Paragraph(about)
         yield from _pictures(context, "colour", found)
         yield Paragraph(UNSCORED, "warning") if scorer is None else scorer.caveats(n)
@@ -229,13 +279,26 @@ def _colour(
 def _findings(found: Mapping[SamplerVariant, VariantResults], baseline: SampleScores) -> Iterator[str]:
     fd = {variant: made.scores.fd for variant, made in found.items() if made.scores is not None}
     plain = sorted(variant for variant in fd if variant.sampler == "ddim" and variant.eta == 0)
+    students = [variant for variant in fd if variant.sampler == "student"]
     few, most = plain[0], plain[-1]
     yield comparison.ordered(
         "FD without noise on the way (η = 0) by number of steps",
         {f"{variant.steps}:": fd[variant] for variant in plain},
     )
+    if students:
+        others = {
+            f"the student in {_calls(each.steps)}": comparison.unpaired(
+                fd[each], fd[most], comparisons=len(students)
+            )
+            for each in students
+        }
+        yield comparison.against("FD", f"{most.steps} steps (FD {fd[most].value:.3g})", others)
     for steps in dict.fromkeys((few.steps, most.steps)):
-        same = {variant.family: score for variant, score in fd.items() if variant.steps == steps}
+        same = {
+            variant.family: score
+            for variant, score in fd.items()
+            if variant.steps == steps and variant not in students
+        }
         yield comparison.ordered(f"FD with {steps} steps", same)
     yield (
         f"Real images score {baseline.fd.value:.3g} at the same number; with η = 0 {few.steps} steps take "
@@ -243,14 +306,19 @@ def _findings(found: Mapping[SamplerVariant, VariantResults], baseline: SampleSc
     )
 
 
+def _calls(n: int) -> str:
+    return "1 call" if n == 1 else f"{n} calls"
+
+
 FULL = DDIMStepsSettings(
     vae=VAEPreset(steps=6000),
     denoiser=MLPPreset(width=512, depth=4, steps=12_000, batch=512),
+    students=(1, 2, 4),
     samples=10_000,
     resamples=200,
     colour_vae=VAEPreset("64", steps=6000),
     colour_denoiser=MLPPreset(width=1024, depth=6, steps=20_000),
-    colour_steps=(10, 20, 50, 100, 1000),
+    colour_steps=(1, 2, 3, 5, 10, 50, 1000),
     colour_samples=1000,
 )
 STUDY = Study(quick=DDIMStepsSettings(), full=FULL, run=study)
