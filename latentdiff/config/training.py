@@ -484,8 +484,12 @@ class TrainStudent(QuickOptions, LoopOptions):
         None, "model to distill: a run, a checkpoint or a model of the package (default: the newest run)"
     )
     calls: int = setting(4, "calls of the network by which the student draws an image", ge=1, le=64)
-    teacher_steps: int = setting(
-        48, "DDIM steps of the teacher, a multiple of --calls", ge=2, le=1000, advanced=True
+    teacher_steps: int | None = setting(
+        None,
+        "DDIM steps of the teacher, a multiple of --calls (default: 48; of a student its calls)",
+        ge=2,
+        le=1000,
+        advanced=True,
     )
     trajectories: int = setting(
         20_000, "samples of the teacher that the student learns from", ge=16, le=10**7, group="Data"
@@ -511,7 +515,7 @@ class TrainStudent(QuickOptions, LoopOptions):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.teacher_steps % self.calls:
+        if self.teacher_steps is not None and self.teacher_steps % self.calls:
             raise ValueError(
                 f"`teacher_steps` must be a multiple of `calls`, got {self.teacher_steps} and {self.calls}"
             )

@@ -136,6 +136,15 @@ _ROWS = (
         module="latentdiff.data.openmoji",
         location=_openmoji_location,
     ),
+    NamedDataset(
+        name="things",
+        description='digits, letters, shapes, emoji with captions, "a large red star on a blue background"',
+        size="64x64 RGB; train 20,000, val 1,000, test 1,000; drawn in seconds",
+        license="CC BY-SA 3.0 and 4.0",
+        module="latentdiff.data.things",
+        location=_openmoji_location,
+        splits_alone=True,
+    ),
     _SCENES,
     replace(
         _SCENES,

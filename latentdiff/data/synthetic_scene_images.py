@@ -8,13 +8,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from latentdiff.data.catalog import data_root
+from latentdiff.data.draws import Draws, draws_of
 from latentdiff.data.load import assemble
 from latentdiff.data.mnist import load_digits
-from latentdiff.data.order import integers
 from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete
 from latentdiff.data.resize import Fit, ReadOptions
 from latentdiff.data.synthetic_scenes import (
@@ -38,25 +37,6 @@ JITTER = 10  # largest deviation of a colour's channel
 INK = 0.1  # what belongs to a digit's box
 # pixels a side that the 28 x 28 of a digit become: 24 or 14 for the digit itself
 SPAN = {"large": 34, "small": 20, None: 20}
-_SLOTS = 32  # random integers for each scene
-_RESOLUTION = 2**24
-
-
-class _Draws:
-    """The random integers of one scene, one slot for each decision."""
-
-    def __init__(self, words: NDArray[np.int64]) -> None:
-        self._words = iter(words.tolist())
-
-    def below(self, n: int) -> int:
-        """An integer in 0..n-1."""
-        return int(next(self._words)) * n // _RESOLUTION
-
-    def of(self, choices: Sequence[str]) -> str:
-        return choices[self.below(len(choices))]
-
-    def chance(self, p: float) -> bool:
-        return self.below(_RESOLUTION) < p * _RESOLUTION
 
 
 def read(options: ReadOptions) -> RawSplits:
@@ -102,14 +82,11 @@ def _split(
 
 def _drawn(digits: RawSplit, count: int, first: int, *, seed: int, test: bool) -> RawSplit:
     """``count`` scenes from these digits, the random integers of scene k those of position ``first + k``."""
-    slots = torch.arange(first * _SLOTS, (first + count) * _SLOTS)
-    words = integers("scene", slots, seed=seed, choices=_RESOLUTION).view(count, _SLOTS).numpy()
     assert digits.labels is not None
     labels = digits.labels.astype(np.int64)
     images = np.empty((count, SIDE, SIDE, 3), np.uint8)
     captions = []
-    for k in range(count):
-        draws = _Draws(words[k])
+    for k, draws in enumerate(draws_of("scene", first, count, seed=seed)):
         chosen = [draws.below(len(labels)) for _ in range(2)]
         scene, spoken, numerals = _scene([int(labels[i]) for i in chosen], draws, unseen=test and k % 2 == 1)
         images[k] = draw(scene, [digits.images[i, ..., 0] for i in chosen], draws)
@@ -117,7 +94,7 @@ def _drawn(digits: RawSplit, count: int, first: int, *, seed: int, test: bool) -
     return RawSplit(images, None, tuple(captions))
 
 
-def _scene(digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Scene, bool]:
+def _scene(digits: list[int], draws: Draws, *, unseen: bool) -> tuple[Scene, Scene, bool]:
     """(what is drawn, what the caption says of it, whether by numerals) of two ``digits``, or of one."""
     colours = UNSEEN if unseen else SEEN
     first = draws.of(colours[digits[0]])
@@ -139,7 +116,7 @@ def _scene(digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Sc
     return scene, spoken, numerals
 
 
-def draw(scene: Scene, glyphs: Sequence[NDArray[np.uint8]], draws: _Draws) -> NDArray[np.uint8]:
+def draw(scene: Scene, glyphs: Sequence[NDArray[np.uint8]], draws: Draws) -> NDArray[np.uint8]:
     """The picture uint8 [32, 32, 3] of a scene that says everything, from a digit [28, 28] per thing."""
     assert scene.background is not None
     canvas = np.full((SIDE, SIDE, 3), _colour(scene.background, draws))
@@ -150,12 +127,12 @@ def draw(scene: Scene, glyphs: Sequence[NDArray[np.uint8]], draws: _Draws) -> ND
     return picture
 
 
-def _colour(name: str, draws: _Draws) -> NDArray[np.float64]:
+def _colour(name: str, draws: Draws) -> NDArray[np.float64]:
     """The colour within ``JITTER`` of its channels, which the palette keeps that far from 0 and 255."""
     return np.array([min(255, c + draws.below(2 * JITTER + 1) - JITTER) for c in COLOURS[name]], np.float64)
 
 
-def _centre(scene: Scene, k: int, draws: _Draws) -> tuple[int, int]:
+def _centre(scene: Scene, k: int, draws: Draws) -> tuple[int, int]:
     """(row, column) where the middle of thing ``k`` goes."""
     corner = scene.things[k].corner
     near, far, middle = SIDE // 4, 3 * SIDE // 4, SIDE // 2

@@ -34,6 +34,7 @@ from latentdiff.viz.images import pair_grid, save_image
 
 CHUNK = 500  # trajectories that are validated at once
 SHOWN = 32  # pairs in the sample grid
+AT_END = 1 - 1e-4  # of the range: targets are exact to about 1e-6
 GUIDED = ("mlp", "unet", "dit")
 
 
@@ -68,6 +69,18 @@ def student_network(teacher: Pipeline, seed: int) -> nn.Module:
     return network
 
 
+def mean_squared(x0: Tensor, wanted: Tensor, *, clip: float | None) -> Tensor:
+    """The mean squared error of each estimate [B, *shape] of x_0, [B].
+
+    ``clip``: of the sampler. An estimate beyond it is no error where ``wanted`` is the end of the range, so
+    that a black background becomes black. (What is wanted is within: DDIM averages the teacher's own.)
+    """
+    off = x0 - wanted
+    if clip is not None:
+        off = torch.where((wanted.abs() > clip * AT_END) & (x0 * wanted.sign() > clip), 0.0, off)
+    return off.square().flatten(1).mean(1)
+
+
 class StudentTask:
     """Trains ``network`` on trajectories; see :class:`latentdiff.train.task.Task`."""
 
@@ -87,7 +100,7 @@ class StudentTask:
         self.peak_lr = options.lr or 1e-3
         levels, schedule = data.train.levels, self.teacher.schedule
         self.process = self.teacher.diffusion.model_copy(
-            update={"clip": None, "prediction": student_prediction(self.teacher)}
+            update={"prediction": student_prediction(self.teacher)}
         )
         self.quick = self._quick_evaluation()
         self._times = torch.tensor([timestep(t) for t in levels[:-1]], dtype=torch.float32)
@@ -136,8 +149,7 @@ class StudentTask:
         times = self._times[segments].to(self.device)
         p, q = self._to_x0[segments].to(self.device).view(-1, 2, *[1] * (x.ndim - 1)).unbind(1)
         out = network(x, times, known, guidance=w).float()
-        error: Tensor = (p * x + q * out - wanted).square().flatten(1).mean(1)
-        return error
+        return mean_squared(p * x + q * out, wanted, clip=self.process.clip)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -168,6 +180,7 @@ class StudentTask:
                 p, q = self._to_x0[k].tolist()
                 times = self._times[k].expand(len(x)).to(self.device).clone()
                 x0 = p * x + q * network(x, times, labels, guidance=w).float()
+                x0 = x0 if self.process.clip is None else x0.clamp(-self.process.clip, self.process.clip)
                 x = alpha_next * x0 + sigma_next / sigma * (x - alpha * x0)
             found.append(x.cpu())
         return torch.cat(found)

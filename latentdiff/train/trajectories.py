@@ -14,6 +14,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import ReadReport
 from latentdiff.data.order import integers
 from latentdiff.data.types import TrainData
+from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import sample, start
 from latentdiff.diffusion.trajectory import ProgressCallback, Recorder, SampleResult
@@ -22,6 +23,7 @@ from latentdiff.pipeline.batching import batch_that_fits, map_images
 from latentdiff.pipeline.pipeline import Pipeline
 
 DROPPED = 10  # one trajectory of so many has no condition, where the teacher is conditional
+STEPS = 48  # of a teacher that is not a student
 VALIDATION = 20  # one trajectory of so many is for validation
 LEAST = 16  # trajectories for validation
 SEEDS = 10_000_000  # between those of samples and of the trajectories for training and for validation
@@ -106,11 +108,20 @@ def student_levels(teacher: Pipeline, calls: int, steps: int) -> tuple[list[int]
     multiple of the calls, and for more steps than levels.
     """
     if steps % calls:
+        if teacher.student is not None:
+            raise InputError(f"`calls`: expected a divisor of the teacher's, {steps}, got {calls}")
         raise InputError(f"`teacher_steps`: expected a multiple of {calls} calls, got {steps}")
     fine = teacher.plan(Sampling(steps=min(steps, teacher.schedule.T)))[1]
     if len(fine) != steps + 1:
         raise InputError(f"`teacher_steps`: expected at most {len(fine) - 1} for this model, got {steps}")
     return fine[:: steps // calls], fine
+
+
+def teacher_steps(teacher: Pipeline, steps: int | None) -> int:
+    """The steps of the trajectories where ``steps`` are asked for, or nothing is."""
+    if steps is not None:
+        return steps
+    return STEPS if teacher.student is None else teacher.student.calls
 
 
 def draw_trajectories(
@@ -127,7 +138,8 @@ def draw_trajectories(
     """``n`` trajectories of deterministic DDIM with ``steps``, kept at the levels of ``calls``.
 
     Trajectory k has the noise of seed + k and the next class (or one of ``prompts``). A tenth of them, drawn
-    at random, has none; guidances are drawn from ``scales``. InputError as of :func:`student_levels`.
+    at random, has none; guidances are drawn from ``scales``. A teacher that is a student itself takes them as
+    an input, in one call. InputError as of :func:`student_levels`.
     """
     levels, fine = student_levels(teacher, calls, steps)
     key, shape = teacher.key(seed, n), teacher.codec.latent_shape
@@ -138,16 +150,7 @@ def draw_trajectories(
         x = start(key[rows], shape)
         known = None if conditioning is None else conditioning[rows].to(teacher.device)
         unknown = None if null is None else null[rows].to(teacher.device)
-        w = guidance[rows].to(teacher.device).view(-1, *[1] * len(shape))
-        conditional, plain = teacher.denoiser(known), teacher.denoiser(unknown)
-
-        def denoise(x: Tensor, t: int) -> Estimate:
-            if known is None or bool((w == 1).all()):
-                return conditional(x, t)
-            without, known_x0 = (replace(each(x, t), clip=None).x0() for each in (plain, conditional))
-            mixed = Estimate.from_x0(x, t, x0=torch.lerp(without, known_x0, w))
-            return replace(mixed, clip=teacher.diffusion.clip)
-
+        denoise = _guided(teacher, known, unknown, guidance[rows].to(teacher.device))
         kept = [x]
         for k, state in enumerate(sample(denoise, x, fine, step, key[rows])):
             if state.t in levels:
@@ -160,6 +163,27 @@ def draw_trajectories(
     with torch.no_grad():
         made = map_images(n, most, make, device=teacher.device, recorder=Recorder(progress=progress))
     return Trajectories(tuple(levels), made.images, conditioning, guidance)
+
+
+def _guided(teacher: Pipeline, known: Tensor | None, unknown: Tensor | None, w: Tensor) -> Denoiser:
+    """The teacher with a guidance of its own for each sample, ``w`` [n]."""
+    if teacher.student is not None:
+
+        def network(x: Tensor, t: Tensor, labels: Tensor | None, **_: Tensor) -> Tensor:
+            out: Tensor = teacher.network(x, t, labels, guidance=w)
+            return out
+
+        return teacher.denoiser(known, network=network)
+    conditional, plain = teacher.denoiser(known), teacher.denoiser(unknown)
+    if known is None or bool((w == 1).all()):
+        return conditional
+
+    def denoise(x: Tensor, t: int) -> Estimate:
+        without, known_x0 = (replace(each(x, t), clip=None).x0() for each in (plain, conditional))
+        x0 = torch.lerp(without, known_x0, w.view(-1, *[1] * (x.ndim - 1)))
+        return replace(Estimate.from_x0(x, t, x0=x0), clip=teacher.diffusion.clip)
+
+    return denoise
 
 
 def conditions_of(

@@ -197,6 +197,7 @@ def test_catalog_lists_without_torch_and_numpy(tmp_path: Path) -> None:
         ("mnist5k", True),
         ("mnist", False),
         ("openmoji", openmoji),
+        ("things", openmoji),
         ("scenes", True),
         ("scenes-mnist", False),
     ]

@@ -10,6 +10,7 @@ import torch
 from helpers import is_held_out
 
 from latentdiff.data import Dataset, load_dataset, read_images, synthetic_scene_images
+from latentdiff.data.draws import Draws
 from latentdiff.data.mnist import load_digits
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.synthetic_scenes import (
@@ -214,7 +215,7 @@ def load_one(scene: Scene) -> torch.Tensor:
     glyphs = [
         part.images[int(np.flatnonzero(part.labels == thing.digit)[0]), ..., 0] for thing in scene.things
     ]
-    draws = synthetic_scene_images._Draws(np.full(32, 2**23))
+    draws = Draws(np.full(32, 2**23))
     return torch.from_numpy(synthetic_scene_images.draw(scene, glyphs, draws)).permute(2, 0, 1)[None]
 
 

@@ -26,7 +26,7 @@ from latentdiff.pipeline.checkpoint.folder import writing
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.student import Student
-from latentdiff.train.distill import StudentTask, student_network
+from latentdiff.train.distill import StudentTask, mean_squared, student_network
 from latentdiff.train.trajectories import (
     Trajectories,
     TrajectoryData,
@@ -191,6 +191,27 @@ def test_one_step_to_the_target_leads_to_the_next_state(teacher: Pipeline) -> No
         torch.testing.assert_close(reached, made.states[:, k + 1], rtol=0, atol=1e-4)
 
 
+def test_targets_of_a_teacher_that_clips_are_within_its_range(pixels: Pipeline) -> None:
+    """DDIM averages the estimates of its steps with positive weights that add up to one."""
+    clip = 0.3
+    teacher = replace(pixels, diffusion=pixels.diffusion.model_copy(update={"clip": clip}))
+    made = drawn(teacher, calls=2, steps=6, high=3.0)
+    targets = step_targets(made, [teacher.schedule.at(t) for t in made.levels])
+    assert clip * (1 - 1e-3) < float(targets.abs().max()) < clip * (1 + 1e-4)
+    assert task_of(teacher, made).pipeline(teacher.network).diffusion.clip == clip
+
+
+def test_beyond_the_end_of_the_range_there_is_no_error() -> None:
+    x0 = torch.tensor([[-1.5, -0.5, 1.5, 2.0, -3.0]], requires_grad=True)
+    wanted = torch.tensor([[-1.0, -1.0, 1.0, 0.5, 1.0]])
+    error = mean_squared(x0, wanted, clip=1.0)
+    assert error.item() == pytest.approx((0.25 + 2.25 + 16.0) / 5)
+    error.sum().backward()
+    assert [value != 0 for value in x0.grad[0].tolist()] == [False, True, False, True, True]
+    plain = mean_squared(x0.detach(), wanted, clip=None)
+    assert plain.item() == pytest.approx(float((x0.detach() - wanted).square().mean()))
+
+
 def task_of(teacher: Pipeline, made: Trajectories, **options: object) -> StudentTask:
     data = TrajectoryData(teacher, (1.0, float(made.scales.max())), "teacher", made, made)
     chosen = TrainStudent(calls=len(made.levels) - 1, **options)
@@ -318,11 +339,51 @@ def test_a_student_is_a_run_like_any_other(work: Path, cli: Callable) -> None:
     assert "using runs/denoiser" in newest.err  # the student, which is newer, is passed over
     plan = json.loads(cli(f"{DISTILL} --dry-run --json", cwd=work).out)
     assert plan["kind"] == "student" and plan["network"]["guided"] and plan["data"]["train"] == 16
-    again = cli("distill --run runs/student --name other --steps 1", cwd=work)
-    assert again.code == 1 and "is a student, which has learned few" in again.err
     saved = work / "saved"
     ld.load(work / "runs" / "student").save(saved)
     assert ld.load(saved).student == Student(**begun, teacher="denoiser")
+
+
+def test_a_student_of_as_many_calls_as_its_teacher_is_that_from_the_start(
+    vector: Pipeline,
+) -> None:
+    """The guidance of each trajectory goes into the one call of the student that teaches."""
+    teacher = replace(vector, network=student_network(vector, 0), student=Student(calls=4, guidance_high=3))
+    with torch.no_grad():
+        teacher.network.condition.guidance.weight.normal_(generator=torch.Generator().manual_seed(0))
+    made = drawn(teacher, calls=4, steps=4, high=3.0)
+    assert len(set(made.scales.tolist())) > 1
+    task = task_of(teacher, made)
+    found = task.validate(task.network)
+    assert found["val_loss"] < 1e-8 and found["val_end"] < 1e-4
+    step, levels = teacher.plan(Sampling())
+    for k in (0, 5, 11, 23):
+        denoise = teacher.denoiser(made.conditioning[k : k + 1], guidance=float(made.scales[k]))
+        key = teacher.key(5 + k, 1)
+        x = run(denoise, made.states[k : k + 1, 0], levels, step, key)
+        torch.testing.assert_close(made.states[k : k + 1, -1], x, rtol=0, atol=1e-4)
+
+
+def test_a_student_has_students_of_fewer_calls(work: Path, cli: Callable) -> None:
+    """Progressive distillation: by default from as many steps as it has calls, within its guidance."""
+    first = cli(f"{DISTILL} --steps 2 --calls 4 --guidance-high 2 --name first", cwd=work)
+    assert first.code == 0, first.err
+    words = "distill --run runs/first --calls 2 --trajectories 20 --batch 4 --steps 2 --name second"
+    done = cli(words, cwd=work)
+    assert done.code == 0, done.err
+    student = ld.load(work / "runs" / "second").student
+    assert student is not None
+    assert (student.calls, student.teacher, student.guidance_high) == (2, "first", 2)
+    assert "teacher_steps: 4" in (work / "runs" / "second" / "config.yaml").read_text()
+    for more, said in (
+        ("--calls 3", "--calls: expected a divisor of the teacher's, 4, got 3"),
+        ("--guidance-high 3", "--guidance-high: the teacher is a student that has learned 1 to 2, got 3"),
+        ("--teacher-steps 8", "a student that draws by ddim in 4 steps"),
+    ):
+        refused = cli(words.replace("second", "third") + " " + more, cwd=work)
+        assert refused.code == 1 and said in refused.err, refused.err
+    newest = cli("distill --calls 2 --dry-run", cwd=work)
+    assert "using runs/denoiser" in newest.err  # its own students are passed over
 
 
 def test_a_resumed_student_ends_with_the_same_bits(work: Path, cli: Callable) -> None:

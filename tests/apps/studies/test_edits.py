@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, score, tasks
 from latentdiff.data import synthetic_scene_images, to_float
+from latentdiff.data.draws import Draws
 from latentdiff.data.mnist import load_digits
 from latentdiff.data.synthetic_scenes import Scene, caption, parse
 
@@ -25,7 +26,7 @@ def drawn(scenes: list[Scene], *, glyph: int = 0) -> Tensor:
     pictures = []
     for scene in scenes:
         place = int(np.flatnonzero(part.labels == scene.things[0].digit)[glyph])
-        draws = synthetic_scene_images._Draws(np.full(32, 2**23))
+        draws = Draws(np.full(32, 2**23))
         pictures.append(synthetic_scene_images.draw(scene, [part.images[place, ..., 0]], draws))
     return to_float(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
 

@@ -50,7 +50,7 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
 
     note_loading()
 
-    from latentdiff.apps.cli.shared.find import check_meets, find_denoiser
+    from latentdiff.apps.cli.shared.find import find_denoiser
     from latentdiff.apps.cli.train import common
     from latentdiff.nn import build as build_network
     from latentdiff.pipeline.capabilities import Need
@@ -59,20 +59,21 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     from latentdiff.pipeline.components import load_config
     from latentdiff.pipeline.pipeline import from_checkpoint
     from latentdiff.train.distill import StudentTask, student_network
+    from latentdiff.train.trajectories import teacher_steps
 
     training = common.begin("student", options, place)
     options = training.options
-    needs = [Need("levels", "--run", None)]
+    needs = [Need("levels", "--run", None)]  # of the newest run; a student that is named is a teacher, too
     elsewhere = options.run is not None and shipped_folder(options.run) is None and not given(["run"])
     if training.resume is not None and options.run is not None and elsewhere:
         where = next(iter(recorded_paths(training.resume.folder, options.run)), options.run)
         options = options.model_copy(update={"run": where})
     checkpoint = find_denoiser(options.run, place.runs, needs=needs)
-    check_meets(checkpoint, needs)
     name = checkpoint.folder.name if about(checkpoint.folder) else str(checkpoint.folder)
     options = options.model_copy(update={"run": name})
-    training = replace(training, options=options)
     teacher = from_checkpoint(checkpoint).to(training.device)
+    options = options.model_copy(update={"teacher_steps": teacher_steps(teacher, options.teacher_steps)})
+    training = replace(training, options=options)
     if training.resume is not None:
         config, _ = load_config(training.resume, "denoiser")
         network = build_network(config, seed=options.seed)
@@ -103,7 +104,7 @@ def _trajectories(
     """
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.files.paths import expanded
-    from latentdiff.train.trajectories import TrajectoryData
+    from latentdiff.train.trajectories import TrajectoryData, teacher_steps
     from latentdiff.train.trajectory_folder import (
         has_trajectories,
         load_states,
@@ -111,14 +112,10 @@ def _trajectories(
         save_trajectories,
     )
 
-    prompts = _prompts(checkpoint) if teacher.tokenizer is not None else ()
-    high = options.guidance_high
-    if high is None:
-        high = max(GUIDANCE, teacher.guidance, options.guidance_low)
-    conditional = bool(teacher.classes) or teacher.tokenizer is not None
-    scales = (options.guidance_low, high) if conditional else (1.0, 1.0)
+    prompts = _prompts(_trained_on_images(checkpoint)) if teacher.tokenizer is not None else ()
+    scales = _scales(options, teacher)
     folder = None if options.trajectories_folder is None else expanded(options.trajectories_folder)
-    steps, n, seed = options.teacher_steps, options.trajectories, options.seed
+    steps, n, seed = teacher_steps(teacher, options.teacher_steps), options.trajectories, options.seed
     origin = origin_of(teacher, n, steps=steps, scales=scales, seed=seed, prompts=prompts)
     if folder is not None and has_trajectories(folder):
         states = load_states(folder, options.calls, origin, teacher.codec.latent_shape)
@@ -141,9 +138,16 @@ def _kept(
     """Trajectories for training and for validation whose ``states`` were kept; InputError for other numbers
     of them.
     """
-    from latentdiff.train.trajectories import Trajectories, conditions_of, splits_of, student_levels
+    from latentdiff.train.trajectories import (
+        Trajectories,
+        conditions_of,
+        splits_of,
+        student_levels,
+        teacher_steps,
+    )
 
-    levels = tuple(student_levels(teacher, options.calls, options.teacher_steps)[0])
+    steps = teacher_steps(teacher, options.teacher_steps)
+    levels = tuple(student_levels(teacher, options.calls, steps)[0])
     made = []
     for (name, (count, seed)), found in zip(
         splits_of(options.trajectories, options.seed).items(), states, strict=True
@@ -157,16 +161,33 @@ def _kept(
     return made
 
 
+def _scales(options: TrainStudent, teacher: Pipeline) -> tuple[float, float]:
+    """The guidance that the student learns; InputError for more than a teacher that is a student has."""
+    if not teacher.classes and teacher.tokenizer is None:
+        return 1.0, 1.0
+    low, high, known = options.guidance_low, options.guidance_high, teacher.student
+    if high is None:
+        high = max(GUIDANCE, teacher.guidance, low) if known is None else known.guidance_high
+    if known is not None:
+        for name, value in (("guidance_low", low), ("guidance_high", high)):
+            if not known.guidance_low <= value <= known.guidance_high:
+                raise InputError(
+                    f"`{name}`: the teacher is a student that has learned {known.guidance_low:g} to"
+                    f" {known.guidance_high:g}, got {value:g}"
+                )
+    return low, high
+
+
 def _drawn(
     options: TrainStudent, teacher: Pipeline, scales: tuple[float, float], prompts: Sequence[str]
 ) -> list[Trajectories]:
     """Trajectories for training and for validation, in bfloat16 where the training computes in it."""
     from latentdiff.apps.cli.shared.progress import SamplingBar
     from latentdiff.parallel.device import network_dtype
-    from latentdiff.train.trajectories import draw_trajectories, splits_of
+    from latentdiff.train.trajectories import draw_trajectories, splits_of, teacher_steps
 
     dtype = network_dtype({"auto": "auto", "on": "bfloat16", "off": "float32"}[options.bf16], teacher.device)
-    made = []
+    made, steps = [], teacher_steps(teacher, options.teacher_steps)
     for name, (count, seed) in splits_of(options.trajectories, options.seed).items():
         with SamplingBar(f"trajectories for {name}") as bar:
             made.append(
@@ -174,7 +195,7 @@ def _drawn(
                     teacher.to(teacher.device, dtype=dtype),
                     count,
                     calls=options.calls,
-                    steps=options.teacher_steps,
+                    steps=steps,
                     scales=scales,
                     seed=seed,
                     prompts=prompts,
@@ -190,6 +211,24 @@ def teacher_name(checkpoint: Checkpoint) -> str:
 
     folder = checkpoint.folder
     return folder.name if about(folder) else folder.parent.name
+
+
+def _trained_on_images(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint itself, or of a student the teacher of its teachers that is none."""
+    from pathlib import Path
+
+    from latentdiff.apps.cli.shared.find import saved_options
+    from latentdiff.pipeline.checkpoint.pretrained import about
+    from latentdiff.pipeline.checkpoint.runs import locate, recorded_paths
+
+    seen = {checkpoint.folder}
+    while not about(checkpoint.folder) and "teacher_steps" in (saved := saved_options(checkpoint)):
+        run = str(saved["run"])
+        checkpoint = locate(Path(next(iter(recorded_paths(checkpoint.folder, run)), run)))
+        if checkpoint.folder in seen:
+            raise InputError(f"{checkpoint.folder}: is recorded as a teacher of itself")
+        seen.add(checkpoint.folder)
+    return checkpoint
 
 
 def _prompts(checkpoint: Checkpoint) -> list[str]:

@@ -34,7 +34,7 @@ from latentdiff.train.log import read_log
 from latentdiff.train.loop import Trainer
 from latentdiff.train.state import load_train_state
 from latentdiff.train.task import Task
-from latentdiff.train.trajectories import TrajectoryData, draw_trajectories, splits_of
+from latentdiff.train.trajectories import TrajectoryData, draw_trajectories, splits_of, teacher_steps
 from latentdiff.train.vae import VAETask
 
 NEVER = 10**6
@@ -161,7 +161,12 @@ def train_student(context: StudyContext, name: str, options: TrainStudent, teach
     """A student of the ``teacher``, from samples that are drawn first."""
     train, val = (
         draw_trajectories(
-            teacher, count, calls=options.calls, steps=options.teacher_steps, scales=(1.0, 1.0), seed=first
+            teacher,
+            count,
+            calls=options.calls,
+            steps=teacher_steps(teacher, options.teacher_steps),
+            scales=(1.0, 1.0),
+            seed=first,
         )
         for count, first in splits_of(options.trajectories, options.seed).values()
     )
