@@ -83,7 +83,7 @@ class TextSDEditSettings:
     counts: tuple[int, int, int] = (20_000, 500, 1000)
     text: TextPreset | None = None
     edits: int = 24
-    strengths: tuple[float, ...] = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    strengths: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     scales: tuple[float, ...] = (1.0, 3.0)
     steps: int = 25
     shown: int = 8
@@ -390,7 +390,7 @@ TEXT_STUDY = Study(
         counts=(40_000, 2_000, 2_000),
         text=FULL_TEXT,
         edits=150,
-        strengths=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        strengths=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
         scales=(1.0, 2.0, 3.0, 5.0),
         steps=50,
     ),
