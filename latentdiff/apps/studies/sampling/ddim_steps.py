@@ -20,6 +20,7 @@ from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Rep
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
+from latentdiff.errors import counted
 from latentdiff.evaluate import Resampling, SampleScores
 from latentdiff.evaluate.interval_score import Score, mean_score
 from latentdiff.metrics.names import frechet_name
@@ -27,6 +28,7 @@ from latentdiff.metrics.pairs import rmse
 from latentdiff.pipeline.pipeline import Pipeline
 
 SHOWN = 10  # images in a row
+STUDENT = "student"
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class SamplerVariant(NamedTuple):
 
     @property
     def family(self) -> str:
-        if self.sampler == "student":
-            return "student"
+        if self.sampler == STUDENT:
+            return STUDENT
         return "DPM-Solver++(2M)" if self.sampler == "dpm++" else f"DDIM, η = {self.eta:g}"
 
 
@@ -147,7 +149,7 @@ def _ways(pipeline: Pipeline, variants: Sequence[SamplerVariant], students: Sequ
     ways = {variant: (pipeline, Sampling(**variant._asdict())) for variant in variants}
     for student in students:
         assert student.student is not None
-        ways[SamplerVariant("student", 0.0, student.student.calls)] = (student, Sampling())
+        ways[SamplerVariant(STUDENT, 0.0, student.student.calls)] = (student, Sampling())
     return ways
 
 
@@ -191,9 +193,14 @@ def _families(found: Mapping[SamplerVariant, VariantResults]) -> dict[str, list[
 def _pictures(
     context: StudyContext, name: str, found: Mapping[SamplerVariant, VariantResults]
 ) -> Iterator[Picture]:
-    for place, (family, variants) in enumerate(_families(found).items()):
-        unit = "calls" if family == "student" else "steps"
-        rows = [(f"{variant.steps} {unit}", found[variant].images[:SHOWN]) for variant in variants]
+    families = _families(found)
+    students = families.pop(STUDENT, [])
+    for place, (family, variants) in enumerate(families.items()):
+        rows = [(counted(variant.steps, "step"), found[variant].images[:SHOWN]) for variant in variants]
+        if place == 0:  # without noise, as students draw
+            rows += [
+                (f"student, {counted(each.steps, 'call')}", found[each].images[:SHOWN]) for each in students
+            ]
         yield context.rows(f"{name}-{place + 1}", rows, f"{family}.", about={"sampler": family})
 
 
@@ -279,35 +286,31 @@ def _colour(
 def _findings(found: Mapping[SamplerVariant, VariantResults], baseline: SampleScores) -> Iterator[str]:
     fd = {variant: made.scores.fd for variant, made in found.items() if made.scores is not None}
     plain = sorted(variant for variant in fd if variant.sampler == "ddim" and variant.eta == 0)
-    students = [variant for variant in fd if variant.sampler == "student"]
-    few, most = plain[0], plain[-1]
+    students = [variant for variant in fd if variant.sampler == STUDENT]
+    few, middle, most = plain[0], plain[len(plain) // 2], plain[-1]
     yield comparison.ordered(
         "FD without noise on the way (η = 0) by number of steps",
         {f"{variant.steps}:": fd[variant] for variant in plain},
     )
     if students:
         others = {
-            f"the student in {_calls(each.steps)}": comparison.unpaired(
+            f"the student in {counted(each.steps, 'call')}": comparison.unpaired(
                 fd[each], fd[most], comparisons=len(students)
             )
             for each in students
         }
         yield comparison.against("FD", f"{most.steps} steps (FD {fd[most].value:.3g})", others)
-    for steps in dict.fromkeys((few.steps, most.steps)):
+    for steps in dict.fromkeys((middle.steps, most.steps)):
         same = {
             variant.family: score
             for variant, score in fd.items()
             if variant.steps == steps and variant not in students
         }
-        yield comparison.ordered(f"FD with {steps} steps", same)
+        yield comparison.ordered(f"FD with {counted(steps, 'step')}", same)
     yield (
-        f"Real images score {baseline.fd.value:.3g} at the same number; with η = 0 {few.steps} steps take "
-        f"{found[few].seconds / found[most].seconds:.1%} of the time of {most.steps}."
+        f"Real images score {baseline.fd.value:.3g} at the same number; the time of"
+        f" {counted(few.steps, 'step')} with η = 0 is {found[few].seconds / found[most].seconds:.1%} of that of {most.steps}."
     )
-
-
-def _calls(n: int) -> str:
-    return "1 call" if n == 1 else f"{n} calls"
 
 
 FULL = DDIMStepsSettings(
