@@ -309,7 +309,8 @@ def _findings(found: Mapping[SamplerVariant, VariantResults], baseline: SampleSc
         yield comparison.ordered(f"FD with {counted(steps, 'step')}", same)
     yield (
         f"Real images score {baseline.fd.value:.3g} at the same number; the time of"
-        f" {counted(few.steps, 'step')} with η = 0 is {found[few].seconds / found[most].seconds:.1%} of that of {most.steps}."
+        f" {counted(few.steps, 'step')} with η = 0 is {found[few].seconds / found[most].seconds:.1%} of that"
+        f" of {most.steps}."
     )
 
 
