@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,27 @@ from latentdiff.config.diffusion import Prediction
 from latentdiff.config.training import TrainStudent
 from latentdiff.data import Dataset, Split, to_uint8
 from latentdiff.diffusion.denoiser import timestep
+from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.prediction import to_x0
 from latentdiff.errors import InputError
 from latentdiff.nn import ExternalModel, TextEncoder, build
+from latentdiff.nn.discriminator import SampleDiscriminator
+from latentdiff.nn.factory import initialized
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
 from latentdiff.pipeline.components import config_of, denoiser_config
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.student import Student
-from latentdiff.train.batch import autocast
+from latentdiff.train.adversarial import AdversarialStudent, sample_losses
+from latentdiff.train.batch import autocast, data_key
 from latentdiff.train.quick_evaluation import GridSamples, QuickEvaluation
 from latentdiff.train.trajectories import Trajectories, TrajectoryData, step_targets
 from latentdiff.viz.images import pair_grid, save_image
 
 CHUNK = 500  # trajectories that are validated at once
 SHOWN = 32  # pairs in the sample grid
+HUBER = 0.05  # of a model of pixels, in [-1, 1]
+CPU = torch.device("cpu")
 AT_END = 1 - 1e-4  # of the range: targets are exact to about 1e-6
 GUIDED = ("mlp", "unet", "dit")
 
@@ -69,8 +76,9 @@ def student_network(teacher: Pipeline, seed: int) -> nn.Module:
     return network
 
 
-def mean_squared(x0: Tensor, wanted: Tensor, *, clip: float | None) -> Tensor:
-    """The mean squared error of each estimate [B, *shape] of x_0, [B].
+def x0_error(x0: Tensor, wanted: Tensor, *, clip: float | None, huber: float = 0.0) -> Tensor:
+    """The mean squared error of each estimate [B, *shape] of x_0, [B]; with ``huber`` above 0 the mean of
+    sqrt(error^2 + huber^2) - huber, which is least at the median (Song and Dhariwal 2024, equation 7).
 
     ``clip``: of the sampler. An estimate beyond it is no error where ``wanted`` is the end of the range, so
     that a black background becomes black. (What is wanted is within: DDIM averages the teacher's own.)
@@ -78,7 +86,31 @@ def mean_squared(x0: Tensor, wanted: Tensor, *, clip: float | None) -> Tensor:
     off = x0 - wanted
     if clip is not None:
         off = torch.where((wanted.abs() > clip * AT_END) & (x0 * wanted.sign() > clip), 0.0, off)
-    return off.square().flatten(1).mean(1)
+    loss = (off.square() + huber**2).sqrt() - huber if huber else off.square()
+    return loss.flatten(1).mean(1)
+
+
+def _student(network: nn.Module) -> nn.Module:
+    """The student of a task's network, or of the average of it."""
+    return network.student if isinstance(network, AdversarialStudent) else network
+
+
+def _discriminator(data: TrajectoryData, seed: int) -> SampleDiscriminator:
+    """The discriminator for the samples of a teacher; InputError for vectors."""
+    shape, known = data.teacher.codec.latent_shape, data.train.conditioning
+    if len(shape) != 3 or min(shape[1:]) < 4:
+        raise InputError(
+            "`adversarial`: expected a teacher of pixels or of a grid of latents, at least 4 a side, found"
+            f" samples of shape {list(shape)}"
+        )
+    classes = len(data.teacher.classes) + 1 if data.train.labels is not None else 0
+    context = known.shape[-1] if known is not None and data.train.labels is None else 0
+    found = SampleDiscriminator(shape[0], classes=classes, context=context)
+    initialized(found, seed)
+    for part in (found.classes, found.context):
+        for weight in () if part is None else part.parameters():
+            nn.init.zeros_(weight)
+    return found
 
 
 class StudentTask:
@@ -93,11 +125,14 @@ class StudentTask:
         self, options: TrainStudent, data: TrajectoryData, network: nn.Module, device: torch.device
     ) -> None:
         self.options, self.network, self.device, self.data = options, network, device, data
+        self.student = network
+        if options.adversarial:
+            self.network = AdversarialStudent(network, _discriminator(data, options.seed))
         if isinstance(text := getattr(network, "text", None), TextEncoder):
             text.requires_grad_(False)  # texts are encoded by the teacher
         self.teacher = data.teacher
         self.size, self.batch = len(data.train), options.batch or denoiser_config(network).batch
-        self.peak_lr = options.lr or 1e-3
+        self.peak_lr = options.lr or (3e-4 if options.adversarial else 1e-3)
         levels, schedule = data.train.levels, self.teacher.schedule
         self.process = self.teacher.diffusion.model_copy(
             update={"prediction": student_prediction(self.teacher)}
@@ -105,6 +140,8 @@ class StudentTask:
         self.quick = self._quick_evaluation()
         self._times = torch.tensor([timestep(t) for t in levels[:-1]], dtype=torch.float32)
         known = [schedule.at(t) for t in levels]
+        usual = HUBER if self.process.clip is not None else 0.0
+        self._huber: float = usual if options.huber is None else options.huber
         self._targets = step_targets(data.train, known)
         self._val_targets = step_targets(data.val, known)
         self._to_x0 = torch.tensor(
@@ -136,26 +173,47 @@ class StudentTask:
         """Squared error of x_0 over one segment of each trajectory; segments follow one another."""
         segments = positions % (len(self.data.train.levels) - 1)
         with autocast(self.options, self.device):
-            error = self._errors(self.network, self.data.train, self._targets, indices, segments)
-        return error.mean(), {}
+            error = self._errors(
+                self.student, self.data.train, self._targets, indices, segments, self._huber
+            ).mean()
+        if not isinstance(self.network, AdversarialStudent):
+            return error, {}
+        drawn = self.data.train.rows(indices)
+        noise = start(data_key(positions, seed=self.options.seed, device=CPU), drawn.states.shape[2:])
+        with autocast(self.options, self.device):
+            fake = self._ends(self.student, drawn, noise)
+            real = self._targets[indices, -1].to(self.device)
+            known = None if drawn.conditioning is None else drawn.conditioning.to(self.device)
+            found = sample_losses(self.network.discriminator, real, fake, known)
+        # AdamW normalizes gradients: the weight keeps the discriminator's from deciding how all are clipped
+        term = self.options.adversarial * (found.generator + found.discriminator)
+        parts = {"regression": error, "generator": found.generator, "discriminator": found.discriminator}
+        return error + term, {name: part.detach() for name, part in parts.items()}
 
     def _errors(
-        self, network: nn.Module, source: Trajectories, targets: Tensor, indices: Tensor, segments: Tensor
+        self,
+        network: nn.Module,
+        source: Trajectories,
+        targets: Tensor,
+        indices: Tensor,
+        segments: Tensor,
+        huber: float = 0.0,
     ) -> Tensor:
-        """The mean squared error of x_0 of each, [B]."""
+        """The error of x_0 of each, [B]; squared, or by ``huber``."""
         x, wanted = source.states[indices, segments], targets[indices, segments]
         known = None if source.conditioning is None else source.conditioning[indices].to(self.device)
         x, wanted, w = (each.to(self.device) for each in (x, wanted, source.scales[indices]))
         times = self._times[segments].to(self.device)
         p, q = self._to_x0[segments].to(self.device).view(-1, 2, *[1] * (x.ndim - 1)).unbind(1)
         out = network(x, times, known, guidance=w).float()
-        return mean_squared(p * x + q * out, wanted, clip=self.process.clip)
+        return x0_error(p * x + q * out, wanted, clip=self.process.clip, huber=huber)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
         """val_loss: the loss on other trajectories; val_end: the root mean square at their ends, of the
         student's samples against the teacher's from the same noise.
         """
+        network = _student(network)
         val, calls, total = self.data.val, len(self.data.val.levels) - 1, 0.0
         for first in range(0, len(val), CHUNK):
             indices = torch.arange(first, min(first + CHUNK, len(val)))
@@ -163,34 +221,38 @@ class StudentTask:
                 segments = torch.full_like(indices, k)
                 found = self._errors(network, val, self._val_targets, indices, segments)
                 total += float(found.double().sum())
-        off = self._ends(network, val) - val.states[:, -1]
+        off = self._all_ends(network, val) - val.states[:, -1]
         return {"val_loss": total / (len(val) * calls), "val_end": float(off.double().square().mean().sqrt())}
 
     @torch.no_grad()
-    def _ends(self, network: nn.Module, source: Trajectories) -> Tensor:
+    def _all_ends(self, network: nn.Module, source: Trajectories) -> Tensor:
         """Where the student leads from the noise of trajectories, [n, *shape] on the CPU."""
+        parts = (source.rows(slice(first, first + CHUNK)) for first in range(0, len(source), CHUNK))
+        return torch.cat([self._ends(network, part, part.states[:, 0]).cpu() for part in parts])
+
+    def _ends(self, network: nn.Module, source: Trajectories, noise: Tensor) -> Tensor:
+        """Where the student leads from ``noise`` [n, *shape], for the conditions of trajectories; with a
+        gradient through the last call alone.
+        """
         known = [self.teacher.schedule.at(t) for t in source.levels]
-        found = []
-        for first in range(0, len(source), CHUNK):
-            part = source.rows(slice(first, first + CHUNK))
-            x, w = part.states[:, 0].to(self.device), part.scales.to(self.device)
-            labels = None if part.conditioning is None else part.conditioning.to(self.device)
-            for k in range(len(known) - 1):
-                (alpha, sigma), (alpha_next, sigma_next) = known[k], known[k + 1]
-                p, q = self._to_x0[k].tolist()
-                times = self._times[k].expand(len(x)).to(self.device).clone()
+        clip, calls = self.process.clip, len(known) - 1
+        x, w = noise.to(self.device), source.scales.to(self.device)
+        labels = None if source.conditioning is None else source.conditioning.to(self.device)
+        for k, ((alpha, sigma), (alpha_next, sigma_next)) in enumerate(pairwise(known)):
+            p, q = self._to_x0[k].tolist()
+            times = self._times[k].expand(len(x)).to(self.device).clone()
+            with torch.set_grad_enabled(torch.is_grad_enabled() and k == calls - 1):
                 x0 = p * x + q * network(x, times, labels, guidance=w).float()
-                x0 = x0 if self.process.clip is None else x0.clamp(-self.process.clip, self.process.clip)
+                x0 = x0 if clip is None else x0.clamp(-clip, clip)
                 x = alpha_next * x0 + sigma_next / sigma * (x - alpha * x0)
-            found.append(x.cpu())
-        return torch.cat(found)
+        return x
 
     def pipeline(self, network: nn.Module) -> Pipeline:
         """The student of a checkpoint."""
         low, high = self.data.scales
         return replace(
             self.teacher,
-            network=network,
+            network=_student(network),
             diffusion=self.process,
             student=Student(
                 calls=self.options.calls,
@@ -208,7 +270,7 @@ class StudentTask:
         val = self.data.val
 
         def draw(first: int, n: int) -> Tensor:
-            return self._decoded(self._ends(network, val.rows(slice(first, first + n))))
+            return self._decoded(self._all_ends(_student(network), val.rows(slice(first, first + n))))
 
         begun = time.monotonic()
         students = draw(0, min(SHOWN, len(val)))
