@@ -513,14 +513,6 @@ class TrainStudent(QuickOptions, LoopOptions):
         group="Data",
     )
 
-    adversarial: float = setting(
-        0.0,
-        "weight of the adversarial loss on pixels and grids: a discriminator of the teacher's samples and the"
-        " student's makes those of few calls sharp, as 0.6 of pixels (0: off)",
-        ge=0,
-        le=1000,
-        group="Training",
-    )
     huber: float | None = setting(
         None,
         "error of x_0 above which it counts by its size instead of its square, for sharp pixels (0: never;"

@@ -20,19 +20,15 @@ from latentdiff.config.diffusion import Prediction
 from latentdiff.config.training import TrainStudent
 from latentdiff.data import Dataset, Split, to_uint8
 from latentdiff.diffusion.denoiser import timestep
-from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.prediction import to_x0
 from latentdiff.errors import InputError
 from latentdiff.nn import ExternalModel, TextEncoder, build
-from latentdiff.nn.discriminator import SampleDiscriminator
-from latentdiff.nn.factory import initialized
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
 from latentdiff.pipeline.components import config_of, denoiser_config
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.student import Student
-from latentdiff.train.adversarial import AdversarialStudent, sample_losses
-from latentdiff.train.batch import autocast, data_key
+from latentdiff.train.batch import autocast
 from latentdiff.train.quick_evaluation import GridSamples, QuickEvaluation
 from latentdiff.train.trajectories import Trajectories, TrajectoryData, step_targets
 from latentdiff.viz.images import pair_grid, save_image
@@ -40,7 +36,6 @@ from latentdiff.viz.images import pair_grid, save_image
 CHUNK = 500  # trajectories that are validated at once
 SHOWN = 32  # pairs in the sample grid
 HUBER = 0.05  # of a model of pixels, in [-1, 1]
-CPU = torch.device("cpu")
 AT_END = 1 - 1e-4  # of the range: targets are exact to about 1e-6
 GUIDED = ("mlp", "unet", "dit")
 
@@ -90,29 +85,6 @@ def x0_error(x0: Tensor, wanted: Tensor, *, clip: float | None, huber: float = 0
     return loss.flatten(1).mean(1)
 
 
-def _student(network: nn.Module) -> nn.Module:
-    """The student of a task's network, or of the average of it."""
-    return network.student if isinstance(network, AdversarialStudent) else network
-
-
-def _discriminator(data: TrajectoryData, seed: int) -> SampleDiscriminator:
-    """The discriminator for the samples of a teacher; InputError for vectors."""
-    shape, known = data.teacher.codec.latent_shape, data.train.conditioning
-    if len(shape) != 3 or min(shape[1:]) < 4:
-        raise InputError(
-            "`adversarial`: expected a teacher of pixels or of a grid of latents, at least 4 a side, found"
-            f" samples of shape {list(shape)}"
-        )
-    classes = len(data.teacher.classes) + 1 if data.train.labels is not None else 0
-    context = known.shape[-1] if known is not None and data.train.labels is None else 0
-    found = SampleDiscriminator(shape[0], classes=classes, context=context)
-    initialized(found, seed)
-    for part in (found.classes, found.context):
-        for weight in () if part is None else part.parameters():
-            nn.init.zeros_(weight)
-    return found
-
-
 class StudentTask:
     """Trains ``network`` on trajectories; see :class:`latentdiff.train.task.Task`."""
 
@@ -125,14 +97,11 @@ class StudentTask:
         self, options: TrainStudent, data: TrajectoryData, network: nn.Module, device: torch.device
     ) -> None:
         self.options, self.network, self.device, self.data = options, network, device, data
-        self.student = network
-        if options.adversarial:
-            self.network = AdversarialStudent(network, _discriminator(data, options.seed))
         if isinstance(text := getattr(network, "text", None), TextEncoder):
             text.requires_grad_(False)  # texts are encoded by the teacher
         self.teacher = data.teacher
         self.size, self.batch = len(data.train), options.batch or denoiser_config(network).batch
-        self.peak_lr = options.lr or (3e-4 if options.adversarial else 1e-3)
+        self.peak_lr = options.lr or 1e-3
         levels, schedule = data.train.levels, self.teacher.schedule
         self.process = self.teacher.diffusion.model_copy(
             update={"prediction": student_prediction(self.teacher)}
@@ -173,22 +142,8 @@ class StudentTask:
         """Squared error of x_0 over one segment of each trajectory; segments follow one another."""
         segments = positions % (len(self.data.train.levels) - 1)
         with autocast(self.options, self.device):
-            error = self._errors(
-                self.student, self.data.train, self._targets, indices, segments, self._huber
-            ).mean()
-        if not isinstance(self.network, AdversarialStudent):
-            return error, {}
-        drawn = self.data.train.rows(indices)
-        noise = start(data_key(positions, seed=self.options.seed, device=CPU), drawn.states.shape[2:])
-        with autocast(self.options, self.device):
-            fake = self._ends(self.student, drawn, noise)
-            real = self._targets[indices, -1].to(self.device)
-            known = None if drawn.conditioning is None else drawn.conditioning.to(self.device)
-            found = sample_losses(self.network.discriminator, real, fake, known)
-        # AdamW normalizes gradients: the weight keeps the discriminator's from deciding how all are clipped
-        term = self.options.adversarial * (found.generator + found.discriminator)
-        parts = {"regression": error, "generator": found.generator, "discriminator": found.discriminator}
-        return error + term, {name: part.detach() for name, part in parts.items()}
+            error = self._errors(self.network, self.data.train, self._targets, indices, segments, self._huber)
+        return error.mean(), {}
 
     def _errors(
         self,
@@ -213,7 +168,6 @@ class StudentTask:
         """val_loss: the loss on other trajectories; val_end: the root mean square at their ends, of the
         student's samples against the teacher's from the same noise.
         """
-        network = _student(network)
         val, calls, total = self.data.val, len(self.data.val.levels) - 1, 0.0
         for first in range(0, len(val), CHUNK):
             indices = torch.arange(first, min(first + CHUNK, len(val)))
@@ -221,38 +175,33 @@ class StudentTask:
                 segments = torch.full_like(indices, k)
                 found = self._errors(network, val, self._val_targets, indices, segments)
                 total += float(found.double().sum())
-        off = self._all_ends(network, val) - val.states[:, -1]
+        off = self._ends(network, val) - val.states[:, -1]
         return {"val_loss": total / (len(val) * calls), "val_end": float(off.double().square().mean().sqrt())}
 
     @torch.no_grad()
-    def _all_ends(self, network: nn.Module, source: Trajectories) -> Tensor:
+    def _ends(self, network: nn.Module, source: Trajectories) -> Tensor:
         """Where the student leads from the noise of trajectories, [n, *shape] on the CPU."""
-        parts = (source.rows(slice(first, first + CHUNK)) for first in range(0, len(source), CHUNK))
-        return torch.cat([self._ends(network, part, part.states[:, 0]).cpu() for part in parts])
-
-    def _ends(self, network: nn.Module, source: Trajectories, noise: Tensor) -> Tensor:
-        """Where the student leads from ``noise`` [n, *shape], for the conditions of trajectories; with a
-        gradient through the last call alone.
-        """
-        known = [self.teacher.schedule.at(t) for t in source.levels]
-        clip, calls = self.process.clip, len(known) - 1
-        x, w = noise.to(self.device), source.scales.to(self.device)
-        labels = None if source.conditioning is None else source.conditioning.to(self.device)
-        for k, ((alpha, sigma), (alpha_next, sigma_next)) in enumerate(pairwise(known)):
-            p, q = self._to_x0[k].tolist()
-            times = self._times[k].expand(len(x)).to(self.device).clone()
-            with torch.set_grad_enabled(torch.is_grad_enabled() and k == calls - 1):
+        known, clip = [self.teacher.schedule.at(t) for t in source.levels], self.process.clip
+        found = []
+        for first in range(0, len(source), CHUNK):
+            part = source.rows(slice(first, first + CHUNK))
+            x, w = part.states[:, 0].to(self.device), part.scales.to(self.device)
+            labels = None if part.conditioning is None else part.conditioning.to(self.device)
+            for k, ((alpha, sigma), (alpha_next, sigma_next)) in enumerate(pairwise(known)):
+                p, q = self._to_x0[k].tolist()
+                times = self._times[k].expand(len(x)).to(self.device).clone()
                 x0 = p * x + q * network(x, times, labels, guidance=w).float()
                 x0 = x0 if clip is None else x0.clamp(-clip, clip)
                 x = alpha_next * x0 + sigma_next / sigma * (x - alpha * x0)
-        return x
+            found.append(x.cpu())
+        return torch.cat(found)
 
     def pipeline(self, network: nn.Module) -> Pipeline:
         """The student of a checkpoint."""
         low, high = self.data.scales
         return replace(
             self.teacher,
-            network=_student(network),
+            network=network,
             diffusion=self.process,
             student=Student(
                 calls=self.options.calls,
@@ -270,7 +219,7 @@ class StudentTask:
         val = self.data.val
 
         def draw(first: int, n: int) -> Tensor:
-            return self._decoded(self._all_ends(_student(network), val.rows(slice(first, first + n))))
+            return self._decoded(self._ends(network, val.rows(slice(first, first + n))))
 
         begun = time.monotonic()
         students = draw(0, min(SHOWN, len(val)))

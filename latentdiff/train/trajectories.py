@@ -57,7 +57,7 @@ class Trajectories:
         """None: texts are encoded already."""
         return None
 
-    def rows(self, rows: slice | Tensor) -> Trajectories:
+    def rows(self, rows: slice) -> Trajectories:
         """Some of them."""
         known = self.conditioning
         return Trajectories(

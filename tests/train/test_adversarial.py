@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import Dataset, Split
 from latentdiff.nn import VAE, VAEConfig, build
-from latentdiff.nn.discriminator import PatchDiscriminator, SampleDiscriminator
-from latentdiff.train.adversarial import PENALIZED, PENALTY, AdversarialVAE, adversarial_losses, sample_losses
+from latentdiff.nn.discriminator import PatchDiscriminator
+from latentdiff.train.adversarial import AdversarialVAE, adversarial_losses
 from latentdiff.train.batch import data_key
 from latentdiff.train.vae import VAETask
 
@@ -110,33 +109,3 @@ def test_before_the_start_every_weight_has_a_gradient() -> None:
     task = make_task(adversarial=0.1, adversarial_start=100)
     task.loss(0, torch.arange(4), torch.arange(4))[0].backward()
     assert all(weight.grad is not None for weight in task.network.parameters())
-
-
-def test_the_losses_of_samples_have_gradients_where_they_belong() -> None:
-    torch.manual_seed(0)
-    discriminator, condition = SampleDiscriminator(1, classes=3, width=8), torch.randint(0, 3, (12,))
-    nn.init.normal_(discriminator.classes.weight)
-    real, fake = torch.rand(2, 12, 1, 8, 8) * 2 - 1
-    found = sample_losses(discriminator, real, fake.requires_grad_(), condition)
-    on_real, on_fake = discriminator(real, condition), discriminator(fake, condition)
-    assert found.generator.item() == pytest.approx(F.softplus(-on_fake).mean().item(), rel=1e-5)
-    some = real[:PENALIZED].clone().requires_grad_()
-    (slope,) = torch.autograd.grad(discriminator(some, condition[:PENALIZED]).sum(), some)
-    wanted = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
-    wanted = wanted.item() + PENALTY * slope.square().flatten(1).sum(1).mean().item()
-    assert found.discriminator.item() == pytest.approx(wanted, rel=1e-5)
-    weights = list(discriminator.parameters())
-    for term, moves_fake in ((found.generator, True), (found.discriminator, False)):
-        grads = torch.autograd.grad(term, [fake, *weights], allow_unused=True, retain_graph=True)
-        moved = [grad is not None and bool(grad.any()) for grad in grads]
-        assert moved == [moves_fake, *[not moves_fake] * len(weights)]
-
-
-def test_texts_are_a_condition_by_their_mean() -> None:
-    torch.manual_seed(0)
-    x, texts = torch.randn(4, 2, 7, 7), torch.randn(4, 5, 6)
-    discriminator = SampleDiscriminator(2, context=6, width=8)
-    same = discriminator(x, texts.flip(1))
-    torch.testing.assert_close(discriminator(x, texts), same)
-    assert not torch.allclose(discriminator(x, 2 * texts), same)
-    assert discriminator(x).shape == (4, 2)

@@ -219,42 +219,6 @@ def test_a_small_error_counts_by_its_square_and_a_large_one_by_its_size() -> Non
     assert large[0].item() == pytest.approx(9.9, rel=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["pixels", "spatial"])
-def test_an_adversarial_student_has_a_discriminator_that_it_does_not_keep(
-    kind: str, request: pytest.FixtureRequest, pixels: Pipeline
-) -> None:
-    """The terms add up, each part of the network gets a gradient, and the student of a checkpoint is alone."""
-    teacher = pixels if kind == "pixels" else ld.load(request.getfixturevalue("tiny_spatial_run"))
-    made = drawn(teacher, n=16, calls=2, steps=4)
-    task, plain = task_of(teacher, made, adversarial=0.6), task_of(teacher, made)
-    positions = torch.arange(16)
-    loss, parts = task.loss(0, positions, positions)
-    alone, nothing = plain.loss(0, positions, positions)
-    assert not nothing and parts["regression"].item() == pytest.approx(alone.item(), rel=1e-5)
-    wanted = alone.item() + 0.6 * (parts["generator"] + parts["discriminator"]).item()
-    assert loss.item() == pytest.approx(wanted, rel=1e-5)
-    loss.backward()
-    head = task.network.student.get_submodule("head")
-    for part in (task.network.discriminator, head):
-        assert all(bool(weight.grad.any()) for weight in part.parameters()), part
-    assert set(task.pipeline(task.network).network.state_dict()) == set(plain.network.state_dict())
-    assert task.validate(task.network) == plain.validate(plain.network)
-
-
-def test_a_discriminator_moves_the_last_call_alone(pixels: Pipeline) -> None:
-    """What leads there is a state that is given, so that a step costs one call with a gradient."""
-    task = task_of(pixels, made := drawn(pixels, n=4, calls=2, steps=4), adversarial=1.0)
-    end = task._ends(task.student, made, made.states[:, 0])
-    assert end.requires_grad
-    with torch.no_grad():
-        torch.testing.assert_close(end, task._all_ends(task.student, made))
-
-
-def test_vectors_have_no_discriminator(vector: Pipeline) -> None:
-    with pytest.raises(InputError, match="`adversarial`: expected a teacher of pixels or of a grid"):
-        task_of(vector, drawn(vector, n=4), adversarial=1.0)
-
-
 def task_of(teacher: Pipeline, made: Trajectories, **options: object) -> StudentTask:
     data = TrajectoryData(teacher, (1.0, float(made.scales.max())), "teacher", made, made)
     chosen = TrainStudent(calls=len(made.levels) - 1, **options)
