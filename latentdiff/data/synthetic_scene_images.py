@@ -119,15 +119,15 @@ def _scene(digits: list[int], draws: Draws, *, unseen: bool) -> tuple[Scene, Sce
 def draw(scene: Scene, glyphs: Sequence[NDArray[np.uint8]], draws: Draws) -> NDArray[np.uint8]:
     """The picture uint8 [32, 32, 3] of a scene that says everything, from a digit [28, 28] per thing."""
     assert scene.background is not None
-    canvas = np.full((SIDE, SIDE, 3), _colour(scene.background, draws))
+    canvas = np.full((SIDE, SIDE, 3), coloured(scene.background, draws))
     for k, (thing, glyph) in enumerate(zip(scene.things, glyphs, strict=False)):
         alpha = _placed(glyph, thing, _centre(scene, k, draws), half=_half(scene, k))[..., None]
-        canvas += alpha * (_colour(thing.colour, draws) - canvas)
+        canvas += alpha * (coloured(thing.colour, draws) - canvas)
     picture: NDArray[np.uint8] = np.rint(canvas).astype(np.uint8)
     return picture
 
 
-def _colour(name: str, draws: Draws) -> NDArray[np.float64]:
+def coloured(name: str, draws: Draws) -> NDArray[np.float64]:
     """The colour within ``JITTER`` of its channels, which the palette keeps that far from 0 and 255."""
     return np.array([min(255, c + draws.below(2 * JITTER + 1) - JITTER) for c in COLOURS[name]], np.float64)
 

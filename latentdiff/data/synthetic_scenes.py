@@ -72,18 +72,19 @@ def caption(scene: Scene, *, numerals: bool = False) -> str:
     numerals: 7 instead of seven. What the scene does not say is left out.
     """
     words = f" {scene.relation} ".join(_noun(thing, numerals=numerals) for thing in scene.things)
-    return words if scene.background is None else f"{words} on {_article(scene.background)} background"
+    return words if scene.background is None else f"{words} on {with_article(scene.background)} background"
 
 
 def _noun(thing: Thing, *, numerals: bool) -> str:
     name = str(thing.digit) if numerals else DIGITS[thing.digit]
     words = " ".join(word for word in (thing.size, thing.colour, name) if word)
     corner = "" if thing.corner is None else f" in the {thing.corner} corner"
-    return _article(words) + corner
+    return with_article(words) + corner
 
 
-def _article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+def with_article(words: str) -> str:
+    """The words with "a" or "an" before them, by the sound: a unicorn."""
+    return f"{'an' if words[0] in 'aeiou' and not words.startswith('uni') else 'a'} {words}"
 
 
 _THING = (

@@ -20,13 +20,13 @@ from latentdiff.data.mnist import load_digits
 from latentdiff.data.openmoji import cut_out
 from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete
 from latentdiff.data.resize import ReadOptions
-from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, SIZES, contrasting
+from latentdiff.data.synthetic_scene_images import coloured
+from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, SIZES, contrasting, with_article
 
 SIDE = 64  # pixels a side of a picture
 COUNTS = (20_000, 1_000, 1_000)  # train, val, test
-SPANS = {"large": (50, 54, 58), "small": (26, 29, 32)}  # pixels a side of the square of a thing
+SPANS = {"large": (50, 54, 58), "small": (26, 29, 32)}  # pixels a side of the square that a thing is in
 SHIFT = {"large": 2, "small": 8}  # farthest its middle is from that of the picture
-JITTER = 10  # largest deviation of a colour's channel
 FINE = 4  # outlines are drawn so many times as large and averaged
 KINDS = ("digit", "letter", "shape", "emoji", "emoji")  # equally often; emoji have two parts
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
@@ -71,11 +71,6 @@ def caption(thing: Thing, *, size: bool = True, ground: bool = True) -> str:
     noun = f"letter {thing.name}" if thing.kind == "letter" else thing.name
     words = " ".join(word for word in (thing.size if size else None, thing.colour, noun) if word)
     return with_article(words) + (f" on {with_article(thing.ground)} background" if ground else "")
-
-
-def with_article(words: str) -> str:
-    """The words with "a" or "an" before them."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def read(options: ReadOptions) -> RawSplits:
@@ -123,22 +118,16 @@ def draw(thing: Thing, draws: Draws, glyph: NDArray[np.uint8] | None = None) -> 
     """The picture uint8 [64, 64, 3] of a thing; ``glyph`` uint8 [28, 28]: of a digit."""
     span, far = draws.of(SPANS[thing.size]), SHIFT[thing.size]
     top, left = ((SIDE - span) // 2 + draws.below(2 * far + 1) - far for _ in range(2))
-    canvas = np.broadcast_to(_colour(thing.ground, draws), (SIDE, SIDE, 3)).copy()
-    place = canvas[max(top, 0) : top + span, max(left, 0) : left + span]
-    inside = (slice(max(-top, 0), SIDE - top), slice(max(-left, 0), SIDE - left))
+    canvas = np.broadcast_to(coloured(thing.ground, draws), (SIDE, SIDE, 3)).copy()
+    place = canvas[top : top + span, left : left + span]
     if thing.colour is None:
         colour, cover = _emoji(thing.name, span)
-        place[:] = (colour + (1 - cover) * canvas[0, 0])[inside]
+        place[:] = colour + (1 - cover) * canvas[0, 0]
     else:
         cover = _digit(glyph, span) if glyph is not None else _outline(thing.kind, thing.name, span)
-        place += cover[inside][..., None] * (_colour(thing.colour, draws) - place)
+        place += cover[..., None] * (coloured(thing.colour, draws) - place)
     picture: NDArray[np.uint8] = np.rint(canvas).astype(np.uint8)
     return picture
-
-
-def _colour(name: str, draws: Draws) -> NDArray[np.float64]:
-    """The colour within ``JITTER`` of its channels, which the palette keeps that far from 0 and 255."""
-    return np.array([min(255, c + draws.below(2 * JITTER + 1) - JITTER) for c in COLOURS[name]], np.float64)
 
 
 @cache
@@ -162,7 +151,7 @@ def _digit(glyph: NDArray[np.uint8], span: int) -> Coverage:
 
 @cache
 def _outline(kind: str, name: str, span: int) -> Coverage:
-    """A letter or a shape that fills the square."""
+    """A letter or a shape in its square."""
     side = FINE * span
     picture = Image.new("L", (side, side))
     if kind == "letter":
@@ -177,9 +166,12 @@ def _write(picture: Image.Image, letter: str) -> None:
     import matplotlib
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
-    font = ImageFont.truetype(str(path), picture.height)
-    pen = ImageDraw.Draw(picture)
+    pen, size = ImageDraw.Draw(picture), float(picture.height)
+    font = ImageFont.truetype(str(path), size)
     left, top, right, bottom = pen.textbbox((0, 0), letter, font=font)
+    if right - left > (room := 0.96 * picture.width):  # a W
+        font = ImageFont.truetype(str(path), size * room / (right - left))
+        left, top, right, bottom = pen.textbbox((0, 0), letter, font=font)
     at = ((picture.width - right - left) / 2, (picture.height - bottom - top) / 2)
     pen.text(at, letter, fill=255, font=font)
 

@@ -139,7 +139,7 @@ class StudentTask:
     def prefetch(self, positions: Tensor, indices: Tensor) -> None: ...
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Squared error of x_0 over one segment of each trajectory; segments follow one another."""
+        """The error of x_0 over one segment of each trajectory; segments follow one another."""
         segments = positions % (len(self.data.train.levels) - 1)
         with autocast(self.options, self.device):
             error = self._errors(self.network, self.data.train, self._targets, indices, segments, self._huber)
@@ -173,7 +173,7 @@ class StudentTask:
             indices = torch.arange(first, min(first + CHUNK, len(val)))
             for k in range(calls):
                 segments = torch.full_like(indices, k)
-                found = self._errors(network, val, self._val_targets, indices, segments)
+                found = self._errors(network, val, self._val_targets, indices, segments, self._huber)
                 total += float(found.double().sum())
         off = self._ends(network, val) - val.states[:, -1]
         return {"val_loss": total / (len(val) * calls), "val_end": float(off.double().square().mean().sqrt())}

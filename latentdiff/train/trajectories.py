@@ -57,6 +57,12 @@ class Trajectories:
         """None: texts are encoded already."""
         return None
 
+    def of_calls(self, calls: int) -> Trajectories:
+        """The same at the levels of a divisor of their calls."""
+        every = (len(self.levels) - 1) // calls
+        states = self.states[:, ::every].contiguous()
+        return Trajectories(self.levels[::every], states, self.conditioning, self.scales)
+
     def rows(self, rows: slice) -> Trajectories:
         """Some of them."""
         known = self.conditioning
@@ -107,9 +113,11 @@ def student_levels(teacher: Pipeline, calls: int, steps: int) -> tuple[list[int]
     Both descend from the level where the teacher's sampling starts to 0. InputError where steps are no
     multiple of the calls, and for more steps than levels.
     """
+    if teacher.student is not None and steps != (own := teacher.student.calls):
+        raise InputError(f"`teacher_steps`: the teacher is a student that draws in {own} calls, got {steps}")
+    if steps % calls and teacher.student is not None:
+        raise InputError(f"`calls`: expected a divisor of the teacher's, {steps}, got {calls}")
     if steps % calls:
-        if teacher.student is not None:
-            raise InputError(f"`calls`: expected a divisor of the teacher's, {steps}, got {calls}")
         raise InputError(f"`teacher_steps`: expected a multiple of {calls} calls, got {steps}")
     fine = teacher.plan(Sampling(steps=min(steps, teacher.schedule.T)))[1]
     if len(fine) != steps + 1:

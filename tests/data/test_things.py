@@ -79,6 +79,8 @@ def test_every_thing_can_be_drawn(drawn: RawSplit) -> None:
         for name in names:
             cover = things._emoji(name, 50)[1] if kind == "emoji" else things._outline(kind, name, 50)
             assert 0.03 < cover.mean() < 0.95 and cover.min() >= 0 and cover.max() > 0.9, name
+            border = np.concatenate([cover[:, 0], cover[:, -1], cover[0], cover[-1]])
+            assert border.max() < 0.5, name  # nothing is cut off
             seen.add(cover.tobytes())
         assert len(seen) == len(names)
 
@@ -99,6 +101,8 @@ def test_captions_are_english() -> None:
     assert caption(owl, size=False, ground=False) == "an owl"
     letter = Thing("letter", "k", "red", "small", "blue")
     assert caption(letter, ground=False) == "a small red letter k"
+    unicorn = Thing("emoji", "unicorn", None, "large", "blue")
+    assert caption(unicorn, size=False) == "a unicorn on a blue background"
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

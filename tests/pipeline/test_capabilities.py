@@ -49,6 +49,17 @@ def with_runs(work: Path, folder: Path, names: tuple[str, ...]) -> None:
         ("sample -n 1 --steps 2", ("denoiser", "text"), "denoiser"),
         ("sample -n 1 --steps 2 --prompt 'a disc'", ("denoiser", "text"), "text"),
         ("sample -n 1 --steps 2 --prompt 'a red seven'", ("denoiser", "vae"), "scenes"),
+        ("sample -n 1 --steps 2 --prompt 'a large lion on a blue background'", ("denoiser",), "things"),
+        (
+            "sample -n 1 --steps 2 --prompt 'a lion left of a seven'",
+            ("denoiser",),
+            "scenes",
+        ),  # none knows all
+        (
+            "p2p -n 1 --steps 2 --prompt 'a large red seven' --edit 'a large tiger'",
+            ("denoiser",),
+            "things",
+        ),
         ("sample -n 1 --steps 2 --label bee", ("text", "cold", "pixel", "classes"), "classes"),
         ("sample -n 1 --steps 2 --label 7", ("text",), "digits"),
         ("sample -n 1 --steps 2", ("vae", "cold", "pixel"), "pixel"),

@@ -219,6 +219,32 @@ def test_a_small_error_counts_by_its_square_and_a_large_one_by_its_size() -> Non
     assert large[0].item() == pytest.approx(9.9, rel=1e-3)
 
 
+def test_pixels_learn_the_median_and_latents_the_mean(pixels: Pipeline, vector: Pipeline) -> None:
+    """By default; and what is validated is what is trained."""
+
+    def losses(teacher: Pipeline, **options: float) -> tuple[float, float]:
+        task = task_of(teacher, made := drawn(teacher, n=12, calls=1, steps=4), **options)
+        rows = torch.arange(len(made))
+        with torch.no_grad():
+            return float(task.loss(0, rows, rows)[0]), task.validate(task.network)["val_loss"]
+
+    clips = replace(pixels, diffusion=pixels.diffusion.model_copy(update={"clip": 1.0}))
+    squared, median = losses(clips, huber=0), losses(clips, huber=0.05)
+    assert losses(clips) == median and losses(vector) == losses(vector, huber=0)
+    assert squared[0] == pytest.approx(squared[1], rel=5e-3)
+    assert median[0] == pytest.approx(median[1], rel=5e-3)
+    assert abs(median[0] - squared[0]) > 1e-3
+    with pytest.raises(ValueError, match=r"`huber` must be 0 or at least 0\.0001"):
+        TrainStudent(huber=1e-25)
+
+
+def test_trajectories_of_many_calls_contain_those_of_few(vector: Pipeline) -> None:
+    many, few = drawn(vector, calls=4, steps=8), drawn(vector, calls=2, steps=8)
+    part = many.of_calls(2)
+    assert part.levels == few.levels and torch.equal(part.states, few.states)
+    assert torch.equal(part.scales, few.scales) and torch.equal(part.conditioning, few.conditioning)
+
+
 def task_of(teacher: Pipeline, made: Trajectories, **options: object) -> StudentTask:
     data = TrajectoryData(teacher, (1.0, float(made.scales.max())), "teacher", made, made)
     chosen = TrainStudent(calls=len(made.levels) - 1, **options)
@@ -227,7 +253,7 @@ def task_of(teacher: Pipeline, made: Trajectories, **options: object) -> Student
 
 def test_a_student_of_all_steps_is_its_teacher_from_the_start(teacher: Pipeline) -> None:
     """With a call for each step and without guidance there is nothing to learn; eta is left out."""
-    teacher = replace(teacher, diffusion=teacher.diffusion.model_copy(update={"clip": None}), eta=0.7)
+    teacher = replace(teacher, eta=0.7)
     task = task_of(teacher, drawn(teacher, calls=4, steps=4, high=1.0))
     found = task.validate(task.network)
     assert found["val_loss"] < 1e-8 and found["val_end"] < 1e-4
@@ -324,6 +350,7 @@ def work(tmp_path: Path, tiny_denoiser_run: Path, tiny_vae_run: Path) -> Path:
     return tmp_path
 
 
+FEW = "--trajectories 16 --batch 4"
 DISTILL = "distill --run runs/denoiser --calls 2 --teacher-steps 4 --trajectories 40 --batch 8"
 
 
@@ -385,12 +412,26 @@ def test_a_student_has_students_of_fewer_calls(work: Path, cli: Callable) -> Non
     for more, said in (
         ("--calls 3", "--calls: expected a divisor of the teacher's, 4, got 3"),
         ("--guidance-high 3", "--guidance-high: the teacher is a student that has learned 1 to 2, got 3"),
-        ("--teacher-steps 8", "a student that draws by ddim in 4 steps"),
+        ("--teacher-steps 8", "--teacher-steps: the teacher is a student that draws in 4 calls, got 8"),
     ):
         refused = cli(words.replace("second", "third") + " " + more, cwd=work)
         assert refused.code == 1 and said in refused.err, refused.err
     newest = cli("distill --calls 2 --dry-run", cwd=work)
     assert "using runs/denoiser" in newest.err  # its own students are passed over
+    for name, teacher in (("one", "second"), ("again", "one")):  # the last teacher draws in one call
+        third = cli(f"distill --run runs/{teacher} --calls 1 --steps 2 {FEW} --name {name}", cwd=work)
+        assert third.code == 0, third.err
+    resumed = cli("distill --resume runs/again --steps 4", cwd=work)
+    assert resumed.code == 0, resumed.err
+
+
+def test_a_student_learns_the_guidance_of_its_teacher(work: Path, cli: Callable) -> None:
+    low = cli(f"{DISTILL} --steps 2 --guidance-low 1.5 --guidance-high 2.5 --name low", cwd=work)
+    assert low.code == 0, low.err
+    done = cli(f"distill --run runs/low --calls 1 --steps 2 {FEW} --name lower", cwd=work)
+    assert done.code == 0, done.err
+    student = ld.load(work / "runs" / "lower").student
+    assert student is not None and (student.guidance_low, student.guidance_high) == (1.5, 2.5)
 
 
 def test_a_resumed_student_ends_with_the_same_bits(work: Path, cli: Callable) -> None:
@@ -503,3 +544,11 @@ def test_a_model_of_texts_has_students(text_folder: Path, tmp_path: Path, cli: C
     assert drawn.code == 0, drawn.err
     resumed = cli("distill --resume runs/student --steps 4 --threads 1", cwd=tmp_path)
     assert resumed.code == 0, resumed.err
+    words = f"distill --run runs/student --calls 1 --steps 2 {FEW} --name second"
+    done = cli(words, cwd=tmp_path)  # its captions are those of its teacher's training
+    assert done.code == 0, done.err
+    resumed = cli("distill --resume runs/second --steps 4", cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    shutil.rmtree(tmp_path / "runs" / "text")
+    lost = cli(words.replace("second", "third"), cwd=tmp_path)
+    assert lost.code == 1 and "expected its teacher, whose captions are needed" in lost.err, lost.err

@@ -58,6 +58,7 @@ def folder(tmp_path: Path) -> Path:
                 "digits-student",
                 "scenes",
                 "scenes-student",
+                "things",
                 "",
             ],
         ),

@@ -69,7 +69,7 @@ MICRO: dict[str, Any] = {
     "ddim-steps": ddim_steps.DDIMStepsSettings(
         vae=VAE,
         denoiser=MLP,
-        students=(2,),
+        students=(1, 2),
         trajectories=16,
         student_steps=2,
         steps=(2, 5),
@@ -266,6 +266,22 @@ def test_findings_hold_no_canned_claim(made: StudyResult) -> None:
     for finding in made.findings:
         assert any(letter.isdigit() for letter in finding) and "nan" not in finding.lower(), finding
         assert not PRAISE.search(finding) or "95% interval" in finding, finding
+
+
+LARGER = {
+    "text-to-image": {"things.png"},
+    "prompt-to-prompt": {"things.png", "things-weighted.png"},
+    "text-sdedit": {"drawings-things.png"},
+    "text-anagrams": {"things.png"},
+    "text-hybrids": {"things.png"},
+}
+
+
+@pytest.mark.parametrize("made", LARGER, indirect=True)
+def test_studies_of_prompts_show_larger_pictures_too(made: StudyResult) -> None:
+    """By the model of the package, beside those of the study's own."""
+    assert set(results(made)["figures"]) >= LARGER[made.study]
+    assert "The model is things of the package" in made.page.read_text(encoding="utf-8")
 
 
 SOON = (

@@ -24,6 +24,7 @@ from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_o
 from latentdiff.apps.cli.shared.pair_scores import notes_legend, score_notes, scores_of
 from latentdiff.apps.cli.shared.prompts import (
     in_turn,
+    knows,
     names_of,
     needs_of,
     note_texts,
@@ -248,13 +249,14 @@ def load_model(values: Values, *, needs: Sequence[Need] = ()) -> EditModel:
         needs.append(Need("condition", f"--to {target}"))
     if "solver" in values and (kind := SOLVERS[values["solver"]].needs) is not None:
         needs.append(Need(kind, f"--solver {values['solver']}", "--solver dps"))
+    texts = [*prompts, settings.negative_prompt, *filter(None, [target])]
     checkpoint = checkpoint_of_like(values) or find_denoiser(
-        values["run"], values["runs"], needs=needs, pixels=True
+        values["run"], values["runs"], needs=needs, pixels=True, fits=knows(texts) if any(texts) else None
     )
     pipeline = load_checked(
         checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
     )
-    note_texts(pipeline, [*prompts, settings.negative_prompt, *filter(None, [target])])
+    note_texts(pipeline, texts)
     class_labels(pipeline, values.get("label"))
     if "fit" in values:
         settle_fit(checkpoint, values)

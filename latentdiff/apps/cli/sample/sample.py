@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -24,6 +24,7 @@ from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_o
 from latentdiff.apps.cli.shared.prompts import (
     first_classes,
     in_turn,
+    knows,
     names_of,
     needs_of,
     note_texts,
@@ -133,7 +134,8 @@ def command(*, as_json: bool, **values: Any) -> int:
     ranks, device = together(resolve_device(values["device"]), "the images")
     needs = needs_of(values, prompts, settings[0])
     if like is None:
-        checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, fits=_fitting(values))
+        fits = _fitting(values, [*prompts, settings[0].negative_prompt])
+        checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, fits=fits)
     else:
         checkpoint = find_like(like, values["run"], values["runs"])
     pipeline = load_checked(
@@ -234,17 +236,19 @@ def _check_shared(values: dict[str, Any], processes: int, counts: int) -> None:
         )
 
 
-def _fitting(values: dict[str, Any]) -> Callable[[Shipped], bool]:
-    """Whether a model of the package has the names of --label and the type of --prediction."""
+def _fitting(values: dict[str, Any], texts: Sequence[str]) -> Callable[[Shipped], bool]:
+    """Whether a model of the package has the names of --label, the words of the texts and the type of
+    --prediction.
+    """
     from latentdiff.pipeline.checkpoint.folder import INDEX, open_checkpoint
     from latentdiff.pipeline.components import load_diffusion
 
-    label, prediction = values["label"], values["prediction"]
+    label, prediction, known = values["label"], values["prediction"], knows(texts)
 
     def fits(model: Shipped) -> bool:
         checkpoint = open_checkpoint(model.folder)
         index = checkpoint.json(INDEX)
-        if not set(label or ()) <= set(index["classes"] or ()):
+        if not set(label or ()) <= set(index["classes"] or ()) or not known(model):
             return False
         return prediction in (None, load_diffusion(checkpoint, index).prediction)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ from latentdiff.apps.cli.shared.help import combined, option
 if TYPE_CHECKING:
     from latentdiff.config.sampling import Sampling
     from latentdiff.pipeline.capabilities import Need
+    from latentdiff.pipeline.checkpoint.pretrained import Shipped
     from latentdiff.pipeline.pipeline import Pipeline
 
 T = TypeVar("T")
@@ -154,3 +155,21 @@ def first_classes(classes: Sequence[str], drawn: int) -> str:
         return f"class {classes[0]}"
     names = ", ".join(classes[:drawn][:MENTIONED]) + (", ..." if drawn > MENTIONED else "")
     return f"the first {drawn} of {len(classes)} classes ({names})"
+
+
+def knows(texts: Iterable[str | None]) -> Callable[[Shipped], bool]:
+    """Whether a model of the package was trained on captions with all words of the texts."""
+    from latentdiff.pipeline.checkpoint.folder import open_checkpoint
+    from latentdiff.pipeline.text.encoder import TOKENIZER
+    from latentdiff.pipeline.text.tokenizer import Tokenizer
+
+    wanted = [text for text in texts if text]
+
+    def fits(model: Shipped) -> bool:
+        checkpoint = open_checkpoint(model.folder)
+        if not wanted or TOKENIZER not in checkpoint:
+            return True
+        tokenizer = Tokenizer.parse(checkpoint.json(TOKENIZER), f"{model.folder}/{TOKENIZER}")
+        return not any(tokenizer.unknown(text) for text in wanted)
+
+    return fits

@@ -166,6 +166,8 @@ def _scales(options: TrainStudent, teacher: Pipeline) -> tuple[float, float]:
     if not teacher.classes and teacher.tokenizer is None:
         return 1.0, 1.0
     low, high, known = options.guidance_low, options.guidance_high, teacher.student
+    if low is None:
+        low = 1.0 if known is None else known.guidance_low
     if high is None:
         high = max(GUIDANCE, teacher.guidance, low) if known is None else known.guidance_high
     if known is not None:
@@ -214,20 +216,29 @@ def teacher_name(checkpoint: Checkpoint) -> str:
 
 
 def _trained_on_images(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint itself, or of a student the teacher of its teachers that is none."""
+    """The model at the start of a chain of students; InputError where that is gone."""
     from pathlib import Path
 
     from latentdiff.apps.cli.shared.find import saved_options
-    from latentdiff.pipeline.checkpoint.pretrained import about
+    from latentdiff.pipeline.checkpoint.folder import open_checkpoint
+    from latentdiff.pipeline.checkpoint.pretrained import about, shipped_folder
     from latentdiff.pipeline.checkpoint.runs import locate, recorded_paths
 
     seen = {checkpoint.folder}
     while not about(checkpoint.folder) and "teacher_steps" in (saved := saved_options(checkpoint)):
-        run = str(saved["run"])
-        checkpoint = locate(Path(next(iter(recorded_paths(checkpoint.folder, run)), run)))
-        if checkpoint.folder in seen:
-            raise InputError(f"{checkpoint.folder}: is recorded as a teacher of itself")
-        seen.add(checkpoint.folder)
+        run = str(saved.get("run"))
+        shipped = shipped_folder(run)
+        path = Path(next(iter(recorded_paths(checkpoint.folder, run)), run))
+        try:
+            found = locate(path) if shipped is None else open_checkpoint(shipped)
+        except InputError as error:
+            raise InputError(
+                f"{checkpoint.folder}: expected its teacher, whose captions are needed; {error}"
+            ) from error
+        if found.folder in seen:
+            raise InputError(f"{found.folder}: is recorded as a teacher of itself")
+        checkpoint = found
+        seen.add(found.folder)
     return checkpoint
 
 

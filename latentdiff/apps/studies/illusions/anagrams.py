@@ -26,7 +26,7 @@ from latentdiff.apps.studies.illusions.subjects import (
 )
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model
+from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model, things_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
@@ -69,6 +69,33 @@ PROMPT_PAIRS = tuple(
     )
 )
 """Chosen before a model had drawn them: digits that turn into each other, negative colours, other corners."""
+
+
+THINGS = (
+    AnagramPair(
+        "a large red letter n on a white background", "a large red letter z on a white background", "rotate90"
+    ),
+    AnagramPair(
+        "a large blue letter a on a yellow background",
+        "a large blue letter v on a yellow background",
+        "rotate180",
+    ),
+    AnagramPair(
+        "a large black letter m on a white background",
+        "a large black letter w on a white background",
+        "rotate180",
+    ),
+    AnagramPair(
+        "a large red heart on a white background", "a large red letter a on a white background", "rotate180"
+    ),
+    AnagramPair(
+        "a large red six on a white background", "a large red nine on a white background", "rotate180"
+    ),
+    AnagramPair(
+        "a large black heart on a white background", "a large white heart on a black background", "negative"
+    ),
+)
+"""Pairs of larger pictures."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +312,7 @@ def text_study(context: StudyContext, settings: TextAnagramSettings) -> Report:
         _text_findings(settings, found[w], plain),
         Section("Two texts in one picture", TEXT_ABOUT, origin, *pictures, _text_table(found[w], plain, w)),
         Section("Guidance", plot),
+        *_things(context, settings),
         pairs=[pair._asdict() for pair in settings.pairs],
     )
 
@@ -297,6 +325,32 @@ TEXT_ABOUT = (
     " latent is moved towards that average (Kim et al. 2024, SyncTweedies). Attributes are read upright and"
     " through the view. Plain images of the first prompt alone are read in the same way."
 )
+
+
+THINGS_WORDS = "Letters, shapes and digits, each row twice: upright, and the same pictures through the view."
+
+
+def _things(context: StudyContext, settings: TextAnagramSettings) -> Iterator[Section]:
+    """Anagrams of larger pictures."""
+    if (known := things_model(context)) is None:
+        return
+    pipeline, where = known
+    sampling, n = Sampling(steps=settings.steps, guidance=settings.guidance), settings.shown // 2
+    rows = []
+    with context.part("anagrams of things"):
+        for pair in THINGS:
+            parts = [(pair.upright, view("identity")), (pair.seen, view(pair.view))]
+            images = anagram(pipeline, parts, n, settings=sampling, seed=context.seed).images
+            rows.append(
+                (
+                    folded(f"{pair.upright} | {pair.view}: {pair.seen}", 40),
+                    torch.cat([images, view(pair.view)(images)]),
+                )
+            )
+    caption = f"The first {n} seeds, guidance {settings.guidance:g}: upright, and the same through the view."
+    columns = [*["upright"] * n, *["seen"] * n]
+    picture = context.rows("things", rows, caption, columns=columns)
+    yield Section("Larger pictures", THINGS_WORDS, where, picture)
 
 
 def _text_rows(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from latentdiff.apps.studies.illusions.subjects import (
     PAIRS,
@@ -26,7 +27,13 @@ from latentdiff.apps.studies.illusions.subjects import (
 )
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
-from latentdiff.apps.studies.kit.model import colour_model, pixel_model, readable_scenes, text_model
+from latentdiff.apps.studies.kit.model import (
+    colour_model,
+    pixel_model,
+    readable_scenes,
+    text_model,
+    things_model,
+)
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Block, Cell, Paragraph, Picture, Report, Section, Table
@@ -59,6 +66,14 @@ BY_COLOUR = (
     ("a large black two on a white background", "a large green six on a red background"),
 )
 """Brightness and colour."""
+THINGS = (
+    ("a large black circle on a white background", "a large black star on a white background"),
+    ("a large red heart on a white background", "a large red letter e on a white background"),
+    ("a large black ring on a white background", "a large black letter k on a white background"),
+    ("a large blue square on a yellow background", "a large blue cross on a yellow background"),
+)
+"""Low and high frequencies of larger pictures."""
+THINGS_SIGMA = 3.0  # pixels
 THREE_PROMPTS = (
     "a large white zero on a black background",
     "a large white seven on a black background",
@@ -330,6 +345,7 @@ def text_study(context: StudyContext, settings: TextHybridSettings) -> Report:
             _text_table("colour", split, ("in grey", "in colour")),
         ),
         Section("Three in one", triple),
+        *_things(context, settings),
         by_distance=[list(pair) for pair in BY_DISTANCE],
         by_colour=[list(pair) for pair in BY_COLOUR],
     )
@@ -341,6 +357,32 @@ TEXT_ABOUT = (
     " latent model keeps one latent for each prompt and moves both towards the combined image. From afar one"
     " sees the first, close up the second."
 )
+
+
+def _things(context: StudyContext, settings: TextHybridSettings) -> Iterator[Section]:
+    """Hybrids of larger pictures, also at a quarter of their size."""
+    if (known := things_model(context)) is None:
+        return
+    pipeline, where = known
+    sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
+    sampler = HybridSampler(context, pipeline, sampling)
+    with context.part("hybrids of things"):
+        drawn = {_title(pair): sampler.cut(pair, THINGS_SIGMA, settings.shown) for pair in THINGS}
+    few = settings.shown // 2 + 1
+    rows = [(title, torch.cat([images[:few], small(images[:few])])) for title, images in drawn.items()]
+    caption = f"Cut at {THINGS_SIGMA:g} pixels; at their size, and at a quarter of it, as from afar."
+    columns = [*["near"] * few, *["afar"] * few]
+    yield Section("Larger pictures", where, context.rows("things", rows, caption, columns=columns))
+
+
+def small(images: Tensor) -> Tensor:
+    """Images [n, C, H, W] at a quarter of their size, in the middle of a grey ground."""
+    reduced = F.avg_pool2d(images, 4)
+    height, width = images.shape[2:]
+    below, right = height - reduced.shape[2], width - reduced.shape[3]
+    return F.pad(reduced, (right // 2, right - right // 2, below // 2, below - below // 2), value=0.6)
+
+
 COLOUR = (
     "The same with another split: the mean of the three channels from one prompt, the rest from another. A"
     " black-and-white print shows the first, the colours alone show the second."

@@ -20,7 +20,7 @@ from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint, load
 from latentdiff.train.state import STATE, load_train_state
 
-DIGITS, LATENT_DIGITS, SCENES = "digits-pixels", "digits", "scenes"  # models of the package
+DIGITS, LATENT_DIGITS, SCENES, THINGS = "digits-pixels", "digits", "scenes", "things"  # in the package
 DIGITS_DATA = ("mnist5k", "mnist")  # data whose test images took no part in the training of the first two
 
 
@@ -42,14 +42,17 @@ def pixel_model(
 
 
 def latent_model(context: StudyContext) -> tuple[Pipeline, Paragraph, list[Pipeline]] | None:
-    """The model of --run, or the shipped one of the latents of digits; its origin as text, and its students.
+    """The model of --run, or the shipped one of the latents of digits; its origin as text, and its students
+    in the package.
 
-    None for other data, which need a training.
+    None for other data, which need a training. InputError for a student, which has one number of steps.
     """
     if context.run is not None:
         with context.part("model"):
             pipeline = load_given(context, context.run, context.data)
-        return pipeline, Paragraph(f"The model is {context.run}, given with --run."), []
+        pipeline.check_levels()
+        students = students_of(context, context.run.name) if about(context.run) else []
+        return pipeline, Paragraph(f"The model is {context.run}, given with --run."), students
     folder = shipped_folder(LATENT_DIGITS)
     if folder is None or context.data.name not in DIGITS_DATA:
         return None
@@ -97,6 +100,17 @@ def text_model(context: StudyContext, preset: TextPreset | None, data: Dataset) 
         pipeline = pipeline_of(context, presets.train_texts(context, "scenes", preset, data=data))
     text = f"The model was trained for this page: {preset.steps:,} steps of {preset.batch} images."
     return pipeline, Paragraph(text)
+
+
+def things_model(context: StudyContext) -> tuple[Pipeline, Paragraph] | None:
+    """The shipped text-conditional model of larger pictures, and its origin as text; None where --run gives
+    the model of the study.
+    """
+    folder = None if context.run is not None else shipped_folder(THINGS)
+    if folder is None:
+        return None
+    text = f"The model is {THINGS} of the package, of 64 x 64 pixels: {about(folder)['data']}."
+    return load(folder).to(context.device), Paragraph(text)
 
 
 def load_given(

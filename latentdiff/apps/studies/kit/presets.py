@@ -112,13 +112,16 @@ def train_texts(context: StudyContext, name: str, preset: TextPreset, *, data: D
     return train_denoiser(context, name, preset, data=data, text=True, vae=encoder)
 
 
-def train_student(
-    context: StudyContext, name: str, teacher: Pipeline, *, calls: int, trajectories: int, steps: int
-) -> Trained:
-    """Train a student of ``calls`` calls without guidance, from so many samples of its teacher."""
-    values = {"calls": calls, "trajectories": trajectories, "steps": steps, "guidance_high": 1.0}
-    options = TrainStudent.model_validate(values | {"seed": context.seed, "device": str(context.device)})
-    return training.train_student(context, name, options, teacher)
+def train_students(
+    context: StudyContext, teacher: Pipeline, calls: Sequence[int], *, trajectories: int, steps: int
+) -> list[Trained]:
+    """Train a student for each number of ``calls``, without guidance, from so many samples of the teacher."""
+    values = {"trajectories": trajectories, "steps": steps, "guidance_high": 1.0, "seed": context.seed}
+    options = {
+        f"student-{n}": TrainStudent.model_validate(values | {"calls": n, "device": str(context.device)})
+        for n in calls
+    }
+    return training.train_students(context, options, teacher)
 
 
 def train_epochs(

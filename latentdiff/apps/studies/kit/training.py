@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,27 +157,31 @@ def train_cold(
     return _train(context, name, task, options, data, marks)
 
 
-def train_student(context: StudyContext, name: str, options: TrainStudent, teacher: Pipeline) -> Trained:
-    """A student of the ``teacher``, from samples that are drawn first."""
+def train_students(
+    context: StudyContext, options: Mapping[str, TrainStudent], teacher: Pipeline
+) -> list[Trained]:
+    """Students of the ``teacher`` by name, whose options differ in the calls alone, from samples that are
+    drawn first, once for all: at the levels of the most calls, of which the others are divisors.
+    """
+    most = max(options.values(), key=lambda each: each.calls)
+    scales = (1.0 if most.guidance_low is None else most.guidance_low, most.guidance_high or 1.0)
+    steps = teacher_steps(teacher, most.teacher_steps)
     train, val = (
-        draw_trajectories(
-            teacher,
-            count,
-            calls=options.calls,
-            steps=teacher_steps(teacher, options.teacher_steps),
-            scales=(1.0, 1.0),
-            seed=first,
-        )
-        for count, first in splits_of(options.trajectories, options.seed).values()
+        draw_trajectories(teacher, count, calls=most.calls, steps=steps, scales=scales, seed=first)
+        for count, first in splits_of(most.trajectories, most.seed).values()
     )
-    data = TrajectoryData(teacher, (1.0, 1.0), "the denoiser of this page", train, val)
-    plain = options.model_copy(update={"quick_samples": 0})
-    assert options.steps is not None
+    trained = []
+    for name, each in options.items():
+        parts = (made.of_calls(each.calls) for made in (train, val))
+        data = TrajectoryData(teacher, scales, "the denoiser of this page", next(parts), next(parts))
+        plain = each.model_copy(update={"quick_samples": 0})
+        assert each.steps is not None
 
-    def task() -> Task:
-        return StudentTask(plain, data, student_network(teacher, options.seed), context.device)
+        def task(plain: TrainStudent = plain, data: TrajectoryData = data) -> Task:
+            return StudentTask(plain, data, student_network(teacher, plain.seed), context.device)
 
-    return _train(context, name, task, options, data, (options.steps,))
+        trained.append(_train(context, name, task, each, data, (each.steps,)))
+    return trained
 
 
 def cold_of(context: StudyContext, trained: Trained, mark: int | None = None) -> ColdModel:

@@ -18,7 +18,7 @@ from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.colour import colour_part
 from latentdiff.apps.studies.kit.comparison import Difference
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model
+from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model, things_model
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
@@ -60,6 +60,14 @@ PAINTED = (
     ("wave", "purple", "white", "a large purple two on a white background"),
 )
 """A drawing, the colours of its strokes and of the background, and the prompt of its edit."""
+THINGS = (
+    ("hook", "red", "blue", "a large red seven on a blue background"),
+    ("house", "black", "yellow", "a large house on a yellow background"),
+    ("cross", "white", "green", "a large white letter t on a green background"),
+    ("snail", "orange", "black", "a large snail on a black background"),
+    ("wave", "purple", "white", "a large snake on a white background"),
+)
+"""The same for larger pictures."""
 
 
 @dataclass(frozen=True)
@@ -318,6 +326,7 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
         Section("Pictures edited towards another text", TEXT_ABOUT, origin, *pictures),
         Section("What changes and what is kept", _text_curves(context, settings, scores), table),
         Section("From a drawing", DRAWN, picture),
+        *_things(context, settings),
         edits=[task.listed() for task in tasks],
     )
 
@@ -332,6 +341,24 @@ DRAWN = (
     "A few strokes in two colours, edited towards a text: at low strengths the image stays a drawing, at high"
     " ones it shows the text and keeps the position and rough shape for a while."
 )
+
+
+def _things(context: StudyContext, settings: TextSDEditSettings) -> Iterator[Section]:
+    """Drawings that become larger pictures."""
+    if (known := things_model(context)) is None:
+        return
+    pipeline, where = known
+    with context.part("drawings of things"):
+        w, shape = settings.scales[-1], (1, *pipeline.codec.image_shape[1:])
+        drawings = torch.cat(
+            [painted(drawing(DRAWINGS[name], shape), ink, ground) for name, ink, ground, _ in THINGS]
+        )
+        starts = {s: level_of(pipeline, s) for s in settings.strengths}
+        sampling, targets = Sampling(steps=settings.steps, guidance=w), [text for *_, text in THINGS]
+        drawn = edit_from(context, pipeline, drawings, starts, sampling, label=targets)
+    stages = [("drawn", drawings), *((f"strength {s:g}", x) for s, x in drawn.items())]
+    picture = context.stages("drawings-things", stages, f"Drawings, guidance {w:g}.", names=targets)
+    yield Section("From a drawing, larger", where, picture)
 
 
 def edit_tasks(data: Dataset, n: int) -> tuple[list[EditTask], Tensor]:

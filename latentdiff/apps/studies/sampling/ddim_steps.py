@@ -99,6 +99,7 @@ def study(context: StudyContext, settings: DDIMStepsSettings) -> Report:
             "Digits",
             origin,
             SAME_NOISE,
+            *([STUDENTS] if students else ()),
             *_pictures(context, "digits", found),
             scorer.caveats(settings.samples),
             _table("digits", found, baseline),
@@ -112,8 +113,11 @@ def study(context: StudyContext, settings: DDIMStepsSettings) -> Report:
 SAME_NOISE = (
     "Every row starts from the same noise: image k has the seed of the study plus k. With η = 0 nothing is"
     " drawn on the way, so a column shows one sample becoming more exact as steps are added; with η above 0"
-    " fresh noise changes it from row to row. A student is another network, trained on where many steps of"
-    " this one lead from the same noise (`latentdiff distill`)."
+    " fresh noise changes it from row to row."
+)
+STUDENTS = (
+    "A student is another network, trained on where many steps of this one lead from the same noise"
+    " (`latentdiff distill`)."
 )
 
 UNSCORED = "At this budget the colour samples are shown and timed, not scored: there are too few."
@@ -132,11 +136,11 @@ def _model(
     with context.part("denoiser"):
         pipeline = pipeline_of(context, presets.train_denoiser(context, "denoiser", preset, vae=encoder))
     students = []
-    for calls in settings.students:
-        with context.part(f"student of {calls} calls"):
+    if settings.students:
+        with context.part("students"):
             plan = {"trajectories": settings.trajectories, "steps": settings.student_steps}
-            student = presets.train_student(context, f"student-{calls}", pipeline, calls=calls, **plan)
-            students.append(pipeline_of(context, student))
+            found = presets.train_students(context, pipeline, settings.students, **plan)
+            students = [pipeline_of(context, student) for student in found]
     origin = f"A VAE and an MLP, trained for this page ({preset.steps:,} steps of {preset.batch} images)."
     return pipeline, Paragraph(origin), students
 

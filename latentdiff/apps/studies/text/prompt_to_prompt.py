@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import readable_scenes, text_model
+from latentdiff.apps.studies.kit.model import readable_scenes, text_model, things_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -50,6 +50,20 @@ ABSTRACT = (
     "a large red seven on a quiet background",
 )
 """Words without a visible meaning; the last one in the place of a colour."""
+
+
+THINGS = (
+    ("a large squirrel on a green background", "a large lion on a green background"),
+    ("a large cat on a blue background", "a large tiger on a blue background"),
+    ("a large red star on a yellow background", "a large red heart on a yellow background"),
+    ("a small pig on a white background", "a large pig on a white background"),
+    ("a large red letter n on a white background", "a large blue letter n on a white background"),
+    ("a large fox on a white background", "a large fox on a purple background"),
+)
+"""Prompts of larger pictures and their edits: a thing, the size, a colour or the ground."""
+THINGS_GUIDANCE = 3.0
+WEIGHTED = ("a large red star on a yellow background", "red")
+FACTORS = (-1.0, 0.0, 0.5, 3.0)
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,7 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
     sections = [Section("Words exchanged", ABOUT, where, *pictures, table, _balance(context, scores))]
     with context.part("added and weighted"):
         sections.append(_other_edits(editor))
+    sections += _things(context, settings)
     with context.part("real pictures"):
         sections.append(_real(editor, data))
     with context.part("where it fails"):
@@ -201,19 +216,49 @@ def _other_edits(editor: PromptEditor) -> Section:
     )
 
 
+THINGS_WORDS = (
+    "Larger pictures, two seeds of each. A thing is exchanged for another at the same place; where the size,"
+    " a colour or the ground is exchanged, the thing stays."
+)
+
+
+def _things(context: StudyContext, settings: PromptToPromptSettings) -> Iterator[Section]:
+    """Edits of larger pictures: a squirrel becomes a lion."""
+    if (known := things_model(context)) is None:
+        return
+    pipeline, where = known
+    sampling = Sampling(steps=settings.steps, guidance=THINGS_GUIDANCE)
+    editor = PromptEditor(context, pipeline, sampling, len(THINGS))
+    with context.part("things"):
+        made = [editor.edit(source, [Edit(edited)], 2) for source, edited in THINGS]
+    stages = []
+    for k in range(2):
+        stages.append((f"source, seed {k}", torch.cat([each.source[k : k + 1] for each in made])))
+        stages.append((f"edited, seed {k}", torch.cat([each.edits[0][k : k + 1] for each in made])))
+    names = [f"{source} → {edited}" for source, edited in THINGS]
+    pictures = context.stages("things", stages, "Two seeds of each prompt and its edit.", names=names)
+    text, word = WEIGHTED
+    weights = editor.edit(text, [Edit(text, factors={word: factor}) for factor in FACTORS], settings.shown)
+    titles = (text, *(f"{word} x {factor:g}" for factor in FACTORS))
+    weighted = editor.stages("things-weighted", titles, weights, f"Attention to “{word}” multiplied.")
+    yield Section("Larger pictures", THINGS_WORDS, where, pictures, weighted)
+
+
 def _real(editor: PromptEditor, data: Dataset) -> Section:
     """Test pictures edited by their own captions."""
     known = [(k, scene) for k, scene in complete(data) if scene.things[0].size == "large"]
     chosen, pipeline = known[: editor.shown], editor.pipeline
-    rows: dict[str, list[Tensor]] = {"picture": [], "source": [], **{what: [] for what in SWAPS}}
+    heads = ("picture", "VAE alone", "source", *SWAPS)
+    rows: dict[str, list[Tensor]] = {head: [] for head in heads}
     errors = []
     for place, (k, scene) in enumerate(chosen):
         images = to_float(data.test.images[k : k + 1])
         edits = [Edit(caption(exchanged(scene, what, place))) for what in SWAPS]
         made = prompt_to_prompt(pipeline, caption(scene), edits, images=images, settings=editor.sampling)
-        for row, image in zip(rows.values(), (images, made.source, *made.edits), strict=True):
+        coded = pipeline.reconstruct(images)
+        for row, image in zip(rows.values(), (images, coded, made.source, *made.edits), strict=True):
             row.append(image)
-        errors.append(float((made.source - pipeline.reconstruct(images)).abs().max()))
+        errors.append(float((made.source - coded).abs().max()))
     grid = [(name, torch.cat(images)) for name, images in rows.items()]
     names = [caption(scene) for _, scene in chosen]
     texts = "; ".join(names)

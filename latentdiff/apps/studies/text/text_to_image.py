@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import GIVEN, StudyContext, colour_missing
-from latentdiff.apps.studies.kit.model import load_given, readable_scenes, text_model
+from latentdiff.apps.studies.kit.model import load_given, readable_scenes, text_model, things_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset, VAEPreset
 from latentdiff.apps.studies.kit.scoring import score_cell
 from latentdiff.apps.studies.kit.training import pipeline_of
@@ -46,6 +46,16 @@ EMOJI = (
 )
 """Four of them name an emoji of the training set; four, of the other splits, put its words together anew."""
 EMOJI_GUIDANCE = 1.0
+THINGS = (
+    "a large lion on a blue background",
+    "a large red star on a yellow background",
+    "a small white seven on a purple background",
+    "a large orange letter k on a black background",
+    "a large squirrel on a green background",
+    "a large blue moon on an orange background",
+)
+"""Prompts of larger pictures."""
+THINGS_GUIDANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ def study(context: StudyContext, settings: TextToImageSettings) -> Report:
         Section("Pictures for texts", ABOUT, where, shown),
         Section("What the pictures show", _scales(context, found), table),
     ]
+    sections += _things(context, settings)
     if settings.emoji is not None or context.run_colour is not None:
         sections.append(_emoji(context, settings.emoji or TextPreset(), steps=steps, shown=n))
     return Report(_findings(real, found, best), *sections, prompts=list(PROMPTS))
@@ -146,6 +157,27 @@ def _table(name: str, found: Mapping[str, Shares], text: str) -> Table:
     order = [*(each for each in names if each not in last), *last]
     rows = [(each, *(score_cell(shares.get(each), times=100) for shares in found.values())) for each in order]
     return Table(name, ("percent right", *found), tuple(rows), text)
+
+
+THINGS_WORDS = (
+    "Digits, letters and shapes in a colour of the text, and animals and objects of OpenMoji in their own, on"
+    " any ground."
+)
+
+
+def _things(context: StudyContext, settings: TextToImageSettings) -> Iterator[Section]:
+    """Larger pictures of several kinds of things."""
+    if (known := things_model(context)) is None:
+        return
+    pipeline, where = known
+    sampling = Sampling(steps=settings.steps, guidance=THINGS_GUIDANCE)
+    with context.part("things"):
+        rows = [
+            (folded(text), pipeline.sample(settings.shown, label=text, settings=sampling, seed=context.seed))
+            for text in THINGS
+        ]
+    caption = f"The same seeds for every text, guidance {THINGS_GUIDANCE:g}."
+    yield Section("Larger pictures", THINGS_WORDS, where, context.rows("things", rows, caption))
 
 
 EMOJI_WORDS = (
