@@ -142,26 +142,20 @@ class StudentTask:
         """The error of x_0 over one segment of each trajectory; segments follow one another."""
         segments = positions % (len(self.data.train.levels) - 1)
         with autocast(self.options, self.device):
-            error = self._errors(self.network, self.data.train, self._targets, indices, segments, self._huber)
+            error = self._errors(self.network, self.data.train, self._targets, indices, segments)
         return error.mean(), {}
 
     def _errors(
-        self,
-        network: nn.Module,
-        source: Trajectories,
-        targets: Tensor,
-        indices: Tensor,
-        segments: Tensor,
-        huber: float = 0.0,
+        self, network: nn.Module, source: Trajectories, targets: Tensor, indices: Tensor, segments: Tensor
     ) -> Tensor:
-        """The error of x_0 of each, [B]; squared, or by ``huber``."""
+        """The error of x_0 of each, [B]."""
         x, wanted = source.states[indices, segments], targets[indices, segments]
         known = None if source.conditioning is None else source.conditioning[indices].to(self.device)
         x, wanted, w = (each.to(self.device) for each in (x, wanted, source.scales[indices]))
         times = self._times[segments].to(self.device)
         p, q = self._to_x0[segments].to(self.device).view(-1, 2, *[1] * (x.ndim - 1)).unbind(1)
         out = network(x, times, known, guidance=w).float()
-        return x0_error(p * x + q * out, wanted, clip=self.process.clip, huber=huber)
+        return x0_error(p * x + q * out, wanted, clip=self.process.clip, huber=self._huber)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -173,7 +167,7 @@ class StudentTask:
             indices = torch.arange(first, min(first + CHUNK, len(val)))
             for k in range(calls):
                 segments = torch.full_like(indices, k)
-                found = self._errors(network, val, self._val_targets, indices, segments, self._huber)
+                found = self._errors(network, val, self._val_targets, indices, segments)
                 total += float(found.double().sum())
         off = self._ends(network, val) - val.states[:, -1]
         return {"val_loss": total / (len(val) * calls), "val_end": float(off.double().square().mean().sqrt())}
