@@ -52,7 +52,7 @@ Coverage = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Thing:
+class Item:
     """What a picture shows: a ``kind`` of KINDS, its ``name`` (a digit's word, a letter, a shape, an emoji's
     word), colour (None: its own), size and ground.
     """
@@ -64,7 +64,7 @@ class Thing:
     ground: str
 
 
-def caption(thing: Thing, *, size: bool = True, ground: bool = True) -> str:
+def caption(thing: Item, *, size: bool = True, ground: bool = True) -> str:
     """The sentence for a thing: "a large red star on a blue background"; without ``size`` or ``ground`` it
     says nothing of them.
     """
@@ -88,8 +88,9 @@ def read(options: ReadOptions) -> RawSplits:
     return RawSplits(train, val, test)
 
 
-def split(digits: RawSplit, k: int, *, seed: int, counts: tuple[int, int, int] = COUNTS) -> RawSplit:
-    """Split ``k``: its random integers follow those of the splits before it."""
+def split(digits: RawSplit, k: int, *, seed: int, counts: tuple[int, int, int] | None = None) -> RawSplit:
+    """Split ``k``, of ``counts`` (COUNTS): its random integers follow those of the splits before it."""
+    counts = counts or COUNTS
     images = np.empty((counts[k], SIDE, SIDE, 3), np.uint8)
     captions = []
     assert digits.labels is not None
@@ -105,16 +106,16 @@ def split(digits: RawSplit, k: int, *, seed: int, counts: tuple[int, int, int] =
     return RawSplit(images, None, tuple(captions))
 
 
-def _thing(draws: Draws) -> Thing:
+def _thing(draws: Draws) -> Item:
     kind, size = draws.of(KINDS), draws.of((*SIZES, "large"))
     if kind == "emoji":
-        return Thing(kind, draws.of(tuple(EMOJI)), None, size, draws.of(tuple(COLOURS)))
+        return Item(kind, draws.of(tuple(EMOJI)), None, size, draws.of(tuple(COLOURS)))
     names = {"digit": DIGITS, "letter": LETTERS, "shape": tuple(SHAPES)}[kind]
     colour = draws.of(tuple(COLOURS))
-    return Thing(kind, draws.of(names), colour, size, draws.of(contrasting(colour)))
+    return Item(kind, draws.of(names), colour, size, draws.of(contrasting(colour)))
 
 
-def draw(thing: Thing, draws: Draws, glyph: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def draw(thing: Item, draws: Draws, glyph: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """The picture uint8 [64, 64, 3] of a thing; ``glyph`` uint8 [28, 28]: of a digit."""
     span, far = draws.of(SPANS[thing.size]), SHIFT[thing.size]
     top, left = ((SIDE - span) // 2 + draws.below(2 * far + 1) - far for _ in range(2))

@@ -12,7 +12,7 @@ from latentdiff.data.mnist import load_digits
 from latentdiff.data.raw import RawSplit, complete
 from latentdiff.data.resize import Fit, ReadOptions
 from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, contrasting
-from latentdiff.data.things import EMOJI, LETTERS, SHAPES, SIDE, Thing, caption
+from latentdiff.data.things import EMOJI, LETTERS, SHAPES, SIDE, Item, caption
 from latentdiff.errors import InputError
 
 FOLDER = find_openmoji()
@@ -63,7 +63,7 @@ def test_splits_are_functions_of_the_seed(monkeypatch: pytest.MonkeyPatch) -> No
     options = ReadOptions("things", Fit(), seed=3)
     whole = things.read(options)
     alone = things.read(ReadOptions("things", Fit(), seed=3, split="test")).train
-    assert whole.test is not None
+    assert whole.test is not None and len(whole.train) == 40
     assert np.array_equal(alone.images, whole.test.images) and alone.captions == whole.test.captions
     again, other = load_dataset("things", seed=3), load_dataset("things", seed=4)
     assert np.array_equal(again.train.images.permute(0, 2, 3, 1).numpy(), whole.train.images)
@@ -96,12 +96,12 @@ def test_a_cut_out_over_a_colour_is_the_emoji_drawn_there() -> None:
 
 
 def test_captions_are_english() -> None:
-    owl = Thing("emoji", "owl", None, "large", "orange")
+    owl = Item("emoji", "owl", None, "large", "orange")
     assert caption(owl) == "a large owl on an orange background"
     assert caption(owl, size=False, ground=False) == "an owl"
-    letter = Thing("letter", "k", "red", "small", "blue")
+    letter = Item("letter", "k", "red", "small", "blue")
     assert caption(letter, ground=False) == "a small red letter k"
-    unicorn = Thing("emoji", "unicorn", None, "large", "blue")
+    unicorn = Item("emoji", "unicorn", None, "large", "blue")
     assert caption(unicorn, size=False) == "a unicorn on a blue background"
 
 

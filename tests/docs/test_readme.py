@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import ROOT
 
-from latentdiff.data import synthetic_scene_images
+from latentdiff.data import synthetic_scene_images, things
 from latentdiff.pipeline.checkpoint import pretrained
 
 CONFIGS = ROOT / "configs"
@@ -84,6 +84,7 @@ def test_commands_of_the_pages_are_usage_that_the_command_line_accepts(
     dry = " --dry-run" if line.startswith("train") else ""
     line = line.strip().replace("configs/", f"{CONFIGS}/")
     monkeypatch.setattr(synthetic_scene_images, "COUNTS", (64, 16, 16))
+    monkeypatch.setattr(things, "COUNTS", (64, 16, 16))
     monkeypatch.setattr(
         pretrained, "FOLDER", tmp_path / "none"
     )  # whose models would do all of it, for minutes
@@ -92,7 +93,7 @@ def test_commands_of_the_pages_are_usage_that_the_command_line_accepts(
     assert code in (0, 1), err
     assert code == 0 or re.search(
         r"no CUDA device|no (trained model|VAE run|runs|cold diffusion model) in runs|photo|samples\.npz|picture\.png|ours|a"
-        r" vector latent has no places|(sd-vae-ft-mse|taesd|ddpm-celebahq-256|FOLDER|clothes): no such run",
+        r" vector latent has no places|(sd-vae-ft-mse|taesd|ddpm-celebahq-256|FOLDER|clothes|colour|things): no such run",
         err,
     ), err
 

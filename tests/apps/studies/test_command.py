@@ -131,7 +131,7 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
         ("schedules --features mnist", 2, "--features scores images of models, schedules trains none"),
         ("text-to-image --features mnist", 2, "--features has no part in text-to-image"),
         ("schedules --size big", 2, "--size: expected pixels like 32 .*'big'"),
-        ("latent-size --run x", 2, "--run is for studies of one model: denoising, .*; got latent-size"),
+        ("latent-size --run x", 2, "--run is for studies of one model: ddim-steps, .*; got latent-size"),
         ("all --run x", 2, "--run is for studies of one model: .*; got all"),
         (
             "anagrams --run-colour x",
