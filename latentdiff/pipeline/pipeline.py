@@ -22,7 +22,7 @@ from latentdiff.diffusion.loop import sample, slerp, start
 from latentdiff.diffusion.samplers import SamplerStep, make_sampler, with_defaults
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.diffusion.trajectory import SILENT, ProgressCallback, Recorder, SampleResult, record
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, counted
 from latentdiff.nn import text_of
 from latentdiff.nn.external import images_at_once
 from latentdiff.ops.random import Key
@@ -355,7 +355,7 @@ class Pipeline:
         """InputError for a student, which has learned too few noise levels to edit images."""
         if self.student is not None:
             raise InputError(
-                f"this model is a student that draws in {self.student.calls} calls and knows no other noise"
+                f"this model is a student that draws in {counted(self.student.calls, 'call')} and knows no other noise"
                 " levels, expected its teacher"
             )
 

@@ -18,7 +18,7 @@ from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import sample, start
 from latentdiff.diffusion.trajectory import ProgressCallback, Recorder, SampleResult
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, counted
 from latentdiff.pipeline.batching import batch_that_fits, map_images
 from latentdiff.pipeline.pipeline import Pipeline
 
@@ -114,7 +114,9 @@ def student_levels(teacher: Pipeline, calls: int, steps: int) -> tuple[list[int]
     multiple of the calls, and for more steps than levels.
     """
     if teacher.student is not None and steps != (own := teacher.student.calls):
-        raise InputError(f"`teacher_steps`: the teacher is a student that draws in {own} calls, got {steps}")
+        raise InputError(
+            f"`teacher_steps`: the teacher is a student that draws in {counted(own, 'call')}, got {steps}"
+        )
     if steps % calls and teacher.student is not None:
         raise InputError(f"`calls`: expected a divisor of the teacher's, {steps}, got {calls}")
     if steps % calls:
@@ -126,7 +128,7 @@ def student_levels(teacher: Pipeline, calls: int, steps: int) -> tuple[list[int]
 
 
 def teacher_steps(teacher: Pipeline, steps: int | None) -> int:
-    """The steps of the trajectories where ``steps`` are asked for, or nothing is."""
+    """``steps``, or where None the default of the teacher: 48, of a student the number of its calls."""
     if steps is not None:
         return steps
     return STEPS if teacher.student is None else teacher.student.calls

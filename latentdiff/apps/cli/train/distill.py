@@ -72,7 +72,8 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     name = checkpoint.folder.name if about(checkpoint.folder) else str(checkpoint.folder)
     options = options.model_copy(update={"run": name})
     teacher = from_checkpoint(checkpoint).to(training.device)
-    options = options.model_copy(update={"teacher_steps": teacher_steps(teacher, options.teacher_steps)})
+    steps = teacher_steps(teacher, options.teacher_steps)
+    options = options.model_copy(update={"teacher_steps": steps})
     training = replace(training, options=options)
     if training.resume is not None:
         config, _ = load_config(training.resume, "denoiser")
@@ -81,7 +82,7 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
         network = student_network(teacher, options.seed)
     if dry_run:
         options = options.model_copy(update={"trajectories": FEW, "trajectories_folder": None})
-    data = _trajectories(options, checkpoint, teacher, first=training.ranks.first)
+    data = _trajectories(options, checkpoint, teacher, steps, first=training.ranks.first)
     task = StudentTask(options, data, network, training.device)
 
     def measured(found: Mapping[str, float]) -> dict[str, str]:
@@ -97,14 +98,14 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
 
 
 def _trajectories(
-    options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeline, *, first: bool
+    options: TrainStudent, checkpoint: Checkpoint, teacher: Pipeline, steps: int, *, first: bool
 ) -> TrajectoryData:
-    """The teacher's trajectories for training, and some for validation: those of the folder that keeps them,
-    else drawn with a progress bar, and written there by the ``first`` of several processes.
+    """The teacher's trajectories of ``steps`` for training, and some for validation: those of the folder that
+    keeps them, else drawn with a progress bar, and written there by the ``first`` of several processes.
     """
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.files.paths import expanded
-    from latentdiff.train.trajectories import TrajectoryData, teacher_steps
+    from latentdiff.train.trajectories import TrajectoryData
     from latentdiff.train.trajectory_folder import (
         has_trajectories,
         load_states,
@@ -115,14 +116,14 @@ def _trajectories(
     prompts = _prompts(_trained_on_images(checkpoint)) if teacher.tokenizer is not None else ()
     scales = _scales(options, teacher)
     folder = None if options.trajectories_folder is None else expanded(options.trajectories_folder)
-    steps, n, seed = teacher_steps(teacher, options.teacher_steps), options.trajectories, options.seed
+    n, seed = options.trajectories, options.seed
     origin = origin_of(teacher, n, steps=steps, scales=scales, seed=seed, prompts=prompts)
     if folder is not None and has_trajectories(folder):
         states = load_states(folder, options.calls, origin, teacher.codec.latent_shape)
-        train, val = _kept(options, teacher, scales, prompts, states)
+        train, val = _kept(options, teacher, steps, scales, prompts, states)
         note(f"trajectories of {folder}")
     else:
-        train, val = _drawn(options, teacher, scales, prompts)
+        train, val = _drawn(options, teacher, steps, scales, prompts)
         if folder is not None and first:
             save_trajectories(folder, train, val, origin)
     return TrajectoryData(teacher, scales, teacher_name(checkpoint), train, val, tuple(prompts))
@@ -131,6 +132,7 @@ def _trajectories(
 def _kept(
     options: TrainStudent,
     teacher: Pipeline,
+    steps: int,
     scales: tuple[float, float],
     prompts: Sequence[str],
     states: Sequence[Tensor],
@@ -138,15 +140,8 @@ def _kept(
     """Trajectories for training and for validation whose ``states`` were kept; InputError for other numbers
     of them.
     """
-    from latentdiff.train.trajectories import (
-        Trajectories,
-        conditions_of,
-        splits_of,
-        student_levels,
-        teacher_steps,
-    )
+    from latentdiff.train.trajectories import Trajectories, conditions_of, splits_of, student_levels
 
-    steps = teacher_steps(teacher, options.teacher_steps)
     levels = tuple(student_levels(teacher, options.calls, steps)[0])
     made = []
     for (name, (count, seed)), found in zip(
@@ -181,15 +176,19 @@ def _scales(options: TrainStudent, teacher: Pipeline) -> tuple[float, float]:
 
 
 def _drawn(
-    options: TrainStudent, teacher: Pipeline, scales: tuple[float, float], prompts: Sequence[str]
+    options: TrainStudent,
+    teacher: Pipeline,
+    steps: int,
+    scales: tuple[float, float],
+    prompts: Sequence[str],
 ) -> list[Trajectories]:
     """Trajectories for training and for validation, in bfloat16 where the training computes in it."""
     from latentdiff.apps.cli.shared.progress import SamplingBar
     from latentdiff.parallel.device import network_dtype
-    from latentdiff.train.trajectories import draw_trajectories, splits_of, teacher_steps
+    from latentdiff.train.trajectories import draw_trajectories, splits_of
 
     dtype = network_dtype({"auto": "auto", "on": "bfloat16", "off": "float32"}[options.bf16], teacher.device)
-    made, steps = [], teacher_steps(teacher, options.teacher_steps)
+    made = []
     for name, (count, seed) in splits_of(options.trajectories, options.seed).items():
         with SamplingBar(f"trajectories for {name}") as bar:
             made.append(

@@ -26,7 +26,7 @@ from latentdiff.apps.studies.illusions.subjects import (
 )
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model, things_model
+from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model, things_section
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
@@ -312,7 +312,9 @@ def text_study(context: StudyContext, settings: TextAnagramSettings) -> Report:
         _text_findings(settings, found[w], plain),
         Section("Two texts in one picture", TEXT_ABOUT, origin, *pictures, _text_table(found[w], plain, w)),
         Section("Guidance", plot),
-        *_things(context, settings),
+        *things_section(
+            context, "Larger pictures", THINGS_WORDS, lambda pipeline: _things(context, settings, pipeline)
+        ),
         pairs=[pair._asdict() for pair in settings.pairs],
     )
 
@@ -330,27 +332,18 @@ TEXT_ABOUT = (
 THINGS_WORDS = "Letters, shapes and digits, each row twice: upright, and the same pictures through the view."
 
 
-def _things(context: StudyContext, settings: TextAnagramSettings) -> Iterator[Section]:
+def _things(context: StudyContext, settings: TextAnagramSettings, pipeline: Pipeline) -> Iterator[Picture]:
     """Anagrams of larger pictures."""
-    if (known := things_model(context)) is None:
-        return
-    pipeline, where = known
     sampling, n = Sampling(steps=settings.steps, guidance=settings.guidance), settings.shown // 2
     rows = []
-    with context.part("anagrams of things"):
-        for pair in THINGS:
-            parts = [(pair.upright, view("identity")), (pair.seen, view(pair.view))]
-            images = anagram(pipeline, parts, n, settings=sampling, seed=context.seed).images
-            rows.append(
-                (
-                    folded(f"{pair.upright} | {pair.view}: {pair.seen}", 40),
-                    torch.cat([images, view(pair.view)(images)]),
-                )
-            )
+    for pair in THINGS:
+        parts = [(pair.upright, view("identity")), (pair.seen, view(pair.view))]
+        images = anagram(pipeline, parts, n, settings=sampling, seed=context.seed).images
+        title = folded(f"{pair.upright} | {pair.view}: {pair.seen}", 40)
+        rows.append((title, torch.cat([images, view(pair.view)(images)])))
     caption = f"The first {n} seeds, guidance {settings.guidance:g}: upright, and the same through the view."
     columns = [*["upright"] * n, *["seen"] * n]
-    picture = context.rows("things", rows, caption, columns=columns)
-    yield Section("Larger pictures", THINGS_WORDS, where, picture)
+    yield context.rows("things", rows, caption, columns=columns)
 
 
 def _text_rows(

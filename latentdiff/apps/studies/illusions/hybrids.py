@@ -32,7 +32,7 @@ from latentdiff.apps.studies.kit.model import (
     pixel_model,
     readable_scenes,
     text_model,
-    things_model,
+    things_section,
 )
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
@@ -345,7 +345,9 @@ def text_study(context: StudyContext, settings: TextHybridSettings) -> Report:
             _text_table("colour", split, ("in grey", "in colour")),
         ),
         Section("Three in one", triple),
-        *_things(context, settings),
+        *things_section(
+            context, "Larger pictures", THINGS_WORDS, lambda pipeline: _things(context, settings, pipeline)
+        ),
         by_distance=[list(pair) for pair in BY_DISTANCE],
         by_colour=[list(pair) for pair in BY_COLOUR],
     )
@@ -359,20 +361,20 @@ TEXT_ABOUT = (
 )
 
 
-def _things(context: StudyContext, settings: TextHybridSettings) -> Iterator[Section]:
+THINGS_WORDS = (
+    "Pictures at their size, and at a quarter of it: small ones are seen as from afar, where the first prompt"
+    " is what is left."
+)
+
+
+def _things(context: StudyContext, settings: TextHybridSettings, pipeline: Pipeline) -> Iterator[Picture]:
     """Hybrids of larger pictures, also at a quarter of their size."""
-    if (known := things_model(context)) is None:
-        return
-    pipeline, where = known
     sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
-    sampler = HybridSampler(context, pipeline, sampling)
-    with context.part("hybrids of things"):
-        drawn = {_title(pair): sampler.cut(pair, THINGS_SIGMA, settings.shown) for pair in THINGS}
-    few = settings.shown // 2 + 1
-    rows = [(title, torch.cat([images[:few], small(images[:few])])) for title, images in drawn.items()]
-    caption = f"Cut at {THINGS_SIGMA:g} pixels; at their size, and at a quarter of it, as from afar."
+    sampler, few = HybridSampler(context, pipeline, sampling), settings.shown // 2 + 1
+    drawn = {_title(pair): sampler.cut(pair, THINGS_SIGMA, few) for pair in THINGS}
+    rows = [(title, torch.cat([images, small(images)])) for title, images in drawn.items()]
     columns = [*["near"] * few, *["afar"] * few]
-    yield Section("Larger pictures", where, context.rows("things", rows, caption, columns=columns))
+    yield context.rows("things", rows, f"The bands are cut at {THINGS_SIGMA:g} pixels.", columns=columns)
 
 
 def small(images: Tensor) -> Tensor:

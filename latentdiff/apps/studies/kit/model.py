@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,22 @@ from latentdiff.apps.studies.kit import presets
 from latentdiff.apps.studies.kit.context import GIVEN, StudyContext
 from latentdiff.apps.studies.kit.presets import PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.training import pipeline_of
-from latentdiff.apps.studies.report.blocks import Paragraph
+from latentdiff.apps.studies.report.blocks import Block, Paragraph, Section
 from latentdiff.data import Dataset
 from latentdiff.data.synthetic_scene_images import scenes_of
 from latentdiff.data.synthetic_scenes import SETS
 from latentdiff.errors import InputError
-from latentdiff.pipeline.checkpoint.pretrained import about, shipped_folder, shipped_models
+from latentdiff.pipeline.checkpoint.pretrained import about as shipped_about
+from latentdiff.pipeline.checkpoint.pretrained import shipped_folder, shipped_models
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint, load
 from latentdiff.train.state import STATE, load_train_state
 
 DIGITS, LATENT_DIGITS, SCENES, THINGS = "digits-pixels", "digits", "scenes", "things"  # in the package
-DIGITS_DATA = ("mnist5k", "mnist")  # data whose test images took no part in the training of the first two
+# data whose test images took no part in the training of these models: the images of mnist5k, on which DIGITS
+# was trained, are test images of mnist
+DIGITS_DATA, LATENT_DIGITS_DATA = ("mnist5k",), ("mnist5k", "mnist")
 
 
 def pixel_model(
@@ -51,12 +55,12 @@ def latent_model(context: StudyContext) -> tuple[Pipeline, Paragraph, list[Pipel
         with context.part("model"):
             pipeline = load_given(context, context.run, context.data)
         pipeline.check_levels()
-        students = students_of(context, context.run.name) if about(context.run) else []
+        students = students_of(context, context.run.name) if shipped_about(context.run) else []
         return pipeline, Paragraph(f"The model is {context.run}, given with --run."), students
     folder = shipped_folder(LATENT_DIGITS)
-    if folder is None or context.data.name not in DIGITS_DATA:
+    if folder is None or context.data.name not in LATENT_DIGITS_DATA:
         return None
-    text = f"The model is {LATENT_DIGITS} of the package, trained on {about(folder)['data']}."
+    text = f"The model is {LATENT_DIGITS} of the package, trained on {shipped_about(folder)['data']}."
     return load(folder).to(context.device), Paragraph(text), students_of(context, LATENT_DIGITS)
 
 
@@ -102,15 +106,19 @@ def text_model(context: StudyContext, preset: TextPreset | None, data: Dataset) 
     return pipeline, Paragraph(text)
 
 
-def things_model(context: StudyContext) -> tuple[Pipeline, Paragraph] | None:
-    """The shipped text-conditional model of larger pictures, and its origin as text; None where --run gives
-    the model of the study.
+def things_section(
+    context: StudyContext, title: str, about: str, draw: Callable[[Pipeline], Iterable[Block]]
+) -> Iterator[Section]:
+    """The section of what ``draw`` makes by the shipped text-conditional model of larger pictures; none where
+    --run gives the model of the study.
     """
     folder = None if context.run is not None else shipped_folder(THINGS)
     if folder is None:
-        return None
-    text = f"The model is {THINGS} of the package, of 64 x 64 pixels: {about(folder)['data']}."
-    return load(folder).to(context.device), Paragraph(text)
+        return
+    where = f"The model is {THINGS} of the package, of 64 x 64 pixels: {shipped_about(folder)['data']}."
+    with context.part("larger pictures"):
+        blocks = tuple(draw(load(folder).to(context.device)))
+    yield Section(title, about, Paragraph(where), *blocks)
 
 
 def load_given(

@@ -18,7 +18,7 @@ from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.colour import colour_part
 from latentdiff.apps.studies.kit.comparison import Difference
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model, things_model
+from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model, things_section
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
@@ -304,14 +304,7 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
         (scale, s): scores_of(tasks, images, x) for scale, every in edits.items() for s, x in every.items()
     }
     with context.part("drawings"):
-        shape = (1, *pipeline.codec.image_shape[1:])
-        drawings = torch.cat(
-            [painted(drawing(DRAWINGS[name], shape), ink, ground) for name, ink, ground, _ in PAINTED]
-        )
-        targets = [text for *_, text in PAINTED]
-        drawn = edit_from(context, pipeline, drawings, starts, samplings[w], label=targets)
-    rows = [("drawn", drawings), *((f"strength {s:g}", x) for s, x in drawn.items())]
-    picture = context.stages("drawings", rows, f"Drawings and their edits, guidance {w:g}.", names=targets)
+        picture = _drawings(context, settings, pipeline, "drawings", PAINTED)
     pictures = []
     for what in SWAPS:  # the first edits of each kind, from little to much noise
         places = first_of(tasks, what, settings.shown)
@@ -326,7 +319,12 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
         Section("Pictures edited towards another text", TEXT_ABOUT, origin, *pictures),
         Section("What changes and what is kept", _text_curves(context, settings, scores), table),
         Section("From a drawing", DRAWN, picture),
-        *_things(context, settings),
+        *things_section(
+            context,
+            "From a drawing, larger",
+            DRAWN,
+            lambda pipeline: [_drawings(context, settings, pipeline, "drawings-things", THINGS)],
+        ),
         edits=[task.listed() for task in tasks],
     )
 
@@ -343,22 +341,23 @@ DRAWN = (
 )
 
 
-def _things(context: StudyContext, settings: TextSDEditSettings) -> Iterator[Section]:
-    """Drawings that become larger pictures."""
-    if (known := things_model(context)) is None:
-        return
-    pipeline, where = known
-    with context.part("drawings of things"):
-        w, shape = settings.scales[-1], (1, *pipeline.codec.image_shape[1:])
-        drawings = torch.cat(
-            [painted(drawing(DRAWINGS[name], shape), ink, ground) for name, ink, ground, _ in THINGS]
-        )
-        starts = {s: level_of(pipeline, s) for s in settings.strengths}
-        sampling, targets = Sampling(steps=settings.steps, guidance=w), [text for *_, text in THINGS]
-        drawn = edit_from(context, pipeline, drawings, starts, sampling, label=targets)
+def _drawings(
+    context: StudyContext,
+    settings: TextSDEditSettings,
+    pipeline: Pipeline,
+    name: str,
+    painted_as: Sequence[tuple[str, str, str, str]],
+) -> Picture:
+    """Drawings in two colours, and their edits towards a prompt from each of the strengths."""
+    w, shape = settings.scales[-1], (1, *pipeline.codec.image_shape[1:])
+    drawings = torch.cat(
+        [painted(drawing(DRAWINGS[strokes], shape), ink, ground) for strokes, ink, ground, _ in painted_as]
+    )
+    starts = {s: level_of(pipeline, s) for s in settings.strengths}
+    sampling, targets = Sampling(steps=settings.steps, guidance=w), [text for *_, text in painted_as]
+    drawn = edit_from(context, pipeline, drawings, starts, sampling, label=targets)
     stages = [("drawn", drawings), *((f"strength {s:g}", x) for s, x in drawn.items())]
-    picture = context.stages("drawings-things", stages, f"Drawings, guidance {w:g}.", names=targets)
-    yield Section("From a drawing, larger", where, picture)
+    return context.stages(name, stages, f"Drawings and their edits, guidance {w:g}.", names=targets)
 
 
 def edit_tasks(data: Dataset, n: int) -> tuple[list[EditTask], Tensor]:

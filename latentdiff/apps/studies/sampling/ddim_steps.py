@@ -35,12 +35,14 @@ STUDENT = "student"
 class DDIMStepsSettings:
     """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M), ``samples`` of each.
 
-    ``denoiser`` None: the model of the package for digits, and its student. ``students``: calls of the
-    students that are trained of the study's own denoiser, from ``trajectories`` in ``student_steps``.
+    ``shipped``: for digits the model of the package and its student, instead of training ``vae`` and
+    ``denoiser``. ``students``: calls of the students that are trained of that denoiser, from so many
+    ``trajectories``, in ``student_steps``.
     """
 
     vae: VAEPreset = field(default_factory=lambda: VAEPreset(steps=400))
-    denoiser: MLPPreset | None = None
+    denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=1000))
+    shipped: bool = True
     students: tuple[int, ...] = ()
     trajectories: int = 60_000
     student_steps: int = 7000
@@ -127,10 +129,11 @@ def _model(
     context: StudyContext, settings: DDIMStepsSettings
 ) -> tuple[Pipeline, Paragraph, Sequence[Pipeline]]:
     """The model for the images of the study, its origin as text, and its students."""
-    known = latent_model(context) if settings.denoiser is None or context.run is not None else None
-    if known is not None:
-        return known
-    preset = settings.denoiser or MLPPreset(steps=1000)
+    if settings.shipped or context.run is not None:
+        known = latent_model(context)
+        if known is not None:
+            return known
+    preset = settings.denoiser
     with context.part("VAE"):
         encoder = presets.train_vae(context, "vae", settings.vae)
     with context.part("denoiser"):
@@ -321,6 +324,7 @@ def _findings(found: Mapping[SamplerVariant, VariantResults], baseline: SampleSc
 FULL = DDIMStepsSettings(
     vae=VAEPreset(steps=6000),
     denoiser=MLPPreset(width=512, depth=4, steps=12_000, batch=512),
+    shipped=False,
     students=(1, 2, 4),
     samples=10_000,
     resamples=200,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import readable_scenes, text_model, things_model
+from latentdiff.apps.studies.kit.model import readable_scenes, text_model, things_section
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -149,7 +149,9 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
     sections = [Section("Words exchanged", ABOUT, where, *pictures, table, _balance(context, scores))]
     with context.part("added and weighted"):
         sections.append(_other_edits(editor))
-    sections += _things(context, settings)
+    sections += things_section(
+        context, "Larger pictures", THINGS_WORDS, lambda pipeline: _things(context, settings, pipeline)
+    )
     with context.part("real pictures"):
         sections.append(_real(editor, data))
     with context.part("where it fails"):
@@ -222,33 +224,28 @@ THINGS_WORDS = (
 )
 
 
-def _things(context: StudyContext, settings: PromptToPromptSettings) -> Iterator[Section]:
+def _things(context: StudyContext, settings: PromptToPromptSettings, pipeline: Pipeline) -> Iterator[Picture]:
     """Edits of larger pictures: a squirrel becomes a lion."""
-    if (known := things_model(context)) is None:
-        return
-    pipeline, where = known
     sampling = Sampling(steps=settings.steps, guidance=THINGS_GUIDANCE)
     editor = PromptEditor(context, pipeline, sampling, len(THINGS))
-    with context.part("things"):
-        made = [editor.edit(source, [Edit(edited)], 2) for source, edited in THINGS]
+    made = [editor.edit(source, [Edit(edited)], 2) for source, edited in THINGS]
     stages = []
     for k in range(2):
         stages.append((f"source, seed {k}", torch.cat([each.source[k : k + 1] for each in made])))
         stages.append((f"edited, seed {k}", torch.cat([each.edits[0][k : k + 1] for each in made])))
     names = [f"{source} → {edited}" for source, edited in THINGS]
-    pictures = context.stages("things", stages, "Two seeds of each prompt and its edit.", names=names)
+    yield context.stages("things", stages, "Two seeds of each prompt and its edit.", names=names)
     text, word = WEIGHTED
     weights = editor.edit(text, [Edit(text, factors={word: factor}) for factor in FACTORS], settings.shown)
     titles = (text, *(f"{word} x {factor:g}" for factor in FACTORS))
-    weighted = editor.stages("things-weighted", titles, weights, f"Attention to “{word}” multiplied.")
-    yield Section("Larger pictures", THINGS_WORDS, where, pictures, weighted)
+    yield editor.stages("things-weighted", titles, weights, f"Attention to “{word}” multiplied.")
 
 
 def _real(editor: PromptEditor, data: Dataset) -> Section:
     """Test pictures edited by their own captions."""
     known = [(k, scene) for k, scene in complete(data) if scene.things[0].size == "large"]
     chosen, pipeline = known[: editor.shown], editor.pipeline
-    heads = ("picture", "VAE alone", "source", *SWAPS)
+    heads = ("picture", "encoded and decoded", "source", *SWAPS)
     rows: dict[str, list[Tensor]] = {head: [] for head in heads}
     errors = []
     for place, (k, scene) in enumerate(chosen):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import GIVEN, StudyContext, colour_missing
-from latentdiff.apps.studies.kit.model import load_given, readable_scenes, text_model, things_model
+from latentdiff.apps.studies.kit.model import load_given, readable_scenes, text_model, things_section
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset, VAEPreset
 from latentdiff.apps.studies.kit.scoring import score_cell
 from latentdiff.apps.studies.kit.training import pipeline_of
@@ -93,7 +93,9 @@ def study(context: StudyContext, settings: TextToImageSettings) -> Report:
         Section("Pictures for texts", ABOUT, where, shown),
         Section("What the pictures show", _scales(context, found), table),
     ]
-    sections += _things(context, settings)
+    sections += things_section(
+        context, "Larger pictures", THINGS_WORDS, lambda pipeline: _things(context, settings, pipeline)
+    )
     if settings.emoji is not None or context.run_colour is not None:
         sections.append(_emoji(context, settings.emoji or TextPreset(), steps=steps, shown=n))
     return Report(_findings(real, found, best), *sections, prompts=list(PROMPTS))
@@ -165,19 +167,14 @@ THINGS_WORDS = (
 )
 
 
-def _things(context: StudyContext, settings: TextToImageSettings) -> Iterator[Section]:
+def _things(context: StudyContext, settings: TextToImageSettings, pipeline: Pipeline) -> Iterator[Picture]:
     """Larger pictures of several kinds of things."""
-    if (known := things_model(context)) is None:
-        return
-    pipeline, where = known
     sampling = Sampling(steps=settings.steps, guidance=THINGS_GUIDANCE)
-    with context.part("things"):
-        rows = [
-            (folded(text), pipeline.sample(settings.shown, label=text, settings=sampling, seed=context.seed))
-            for text in THINGS
-        ]
-    caption = f"The same seeds for every text, guidance {THINGS_GUIDANCE:g}."
-    yield Section("Larger pictures", THINGS_WORDS, where, context.rows("things", rows, caption))
+    rows = [
+        (folded(text), pipeline.sample(settings.shown, label=text, settings=sampling, seed=context.seed))
+        for text in THINGS
+    ]
+    yield context.rows("things", rows, f"The same seeds for every text, guidance {THINGS_GUIDANCE:g}.")
 
 
 EMOJI_WORDS = (
