@@ -355,8 +355,8 @@ class Pipeline:
         """InputError for a student, which has learned too few noise levels to edit images."""
         if self.student is not None:
             raise InputError(
-                f"this model is a student that draws in {counted(self.student.calls, 'call')} and knows no other noise"
-                " levels, expected its teacher"
+                f"this model is a student that draws in {counted(self.student.calls, 'call')} and knows no"
+                " other noise levels, expected its teacher"
             )
 
     def class_labels(self, n: int, balance: ClassBalance = "equal") -> Tensor | None:
