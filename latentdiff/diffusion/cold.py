@@ -109,62 +109,88 @@ def _fading(T: int, height: int, width: int) -> Tensor:
     return torch.stack(tables).float()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Intensities:
-    """Mean [k] and covariance [k, k] (nested tuples) of the mean intensities of ``side`` x ``side`` cells, k
-    = channels side^2, in [-1, 1].
+    """A Gaussian mixture of the mean intensities of ``side`` x ``side`` cells: weights [m], means [m, k] and
+    covariances [m, k, k], float64, k = channels side^2, in [-1, 1].
 
     A strong blur leaves nothing of an image but its mean, one cell (Bansal et al. 2022, section 5.3). A
     weaker one leaves more, which several cells model.
     """
 
-    mean: tuple[float, ...]
-    covariance: tuple[tuple[float, ...], ...]
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
     side: int = 1
 
     @classmethod
-    def of(cls, images: Tensor, side: int = 1) -> Intensities:
-        """Fit to images [N, C, H, W] in [-1, 1]."""
-        means = F.adaptive_avg_pool2d(images, side).flatten(1).double()
-        centred = means - means.mean(0)
-        covariance = centred.T @ centred / len(means)
-        return cls(tuple(means.mean(0).tolist()), tuple(map(tuple, covariance.tolist())), side)
+    def of(cls, images: Tensor, side: int = 1, *, components: int = 1) -> Intensities:
+        """Fit to images [N, C, H, W] in [-1, 1]: the components are clusters of them (k-means).
+
+        The covariance of a cluster of n is drawn to that within all clusters, with a weight of k / (n + k).
+        """
+        values = F.adaptive_avg_pool2d(images, side).flatten(1).double()
+        n, k = values.shape
+        cluster = _clusters(values, components) if components > 1 else torch.zeros(n, dtype=torch.int64)
+        rows = [values[cluster == j] for j in cluster.unique()]
+        means = torch.stack([each.mean(0) for each in rows])
+        centred = [each - mean for each, mean in zip(rows, means, strict=True)]
+        scatter = torch.stack([each.T @ each for each in centred])
+        sizes = torch.tensor([len(each) for each in rows], dtype=torch.float64)
+        if len(rows) == 1:
+            return cls(sizes / n, means, scatter / n, side)
+        within = scatter.sum(0) / n
+        return cls(sizes / n, means, (scatter + k * within) / (sizes[:, None, None] + k), side)
 
     @classmethod
     def stored(cls, tensors: dict[str, Tensor], channels: int, where: str) -> Intensities:
-        """Read ``mean`` and ``covariance`` from a file's tensors.
+        """Read ``weights``, ``mean`` and ``covariance`` from a file's tensors; without weights one component.
 
-        InputError unless they are finite and of square grids of cells.
+        InputError unless they are finite, of square grids of cells, and weights positive numbers.
         """
-        mean, covariance = (tensors.get(name) for name in ("mean", "covariance"))
-        k = 0 if mean is None else mean.numel()
+        mean, covariance, weights = (tensors.get(name) for name in ("mean", "covariance", "weights"))
+        if mean is not None and covariance is not None and weights is None:
+            mean, covariance, weights = mean[None], covariance[None], torch.ones(1)
+        k = mean.shape[1] if mean is not None and mean.ndim == 2 else 0
         side = math.isqrt(k // channels)
         if (
             mean is None
             or covariance is None
+            or weights is None
             or k != channels * side**2
             or k == 0
-            or list(covariance.shape) != [k, k]
-            or not bool(mean.isfinite().all() and covariance.isfinite().all())
+            or len(mean) == 0
+            or list(covariance.shape) != [len(mean), k, k]
+            or list(weights.shape) != [len(mean)]
+            or not all(bool(each.isfinite().all()) for each in (mean, covariance, weights))
+            or not bool((weights > 0).all())
         ):
             found = {name: list(tensor.shape) for name, tensor in tensors.items()}
             raise InputError(
-                f"{where}: expected a finite mean and covariance of square grids of cells, found {found}"
+                f"{where}: expected weights, a finite mean and covariance of square grids of cells, found"
+                f" {found}"
             )
-        return cls(tuple(mean.flatten().tolist()), tuple(map(tuple, covariance.tolist())), side)
+        weights = weights.double()
+        return cls(weights / weights.sum(), mean.double(), covariance.double(), side)
 
     def tensors(self) -> dict[str, Tensor]:
-        """``mean`` [k] and ``covariance`` [k, k], float32."""
-        return {"mean": torch.tensor(self.mean), "covariance": torch.tensor(self.covariance)}
+        """``weights`` [m], ``mean`` [m, k] and ``covariance`` [m, k, k], float32."""
+        values = {"weights": self.weights, "mean": self.means, "covariance": self.covariances}
+        return {name: value.float() for name, value in values.items()}
 
     def draw(self, key: Key) -> Tensor:
-        """Intensities [n, k], normal with this mean and covariance."""
-        covariance = torch.tensor(self.covariance, dtype=torch.float64)
-        values, vectors = torch.linalg.eigh(covariance)
-        root = vectors * values.clamp_min(0).sqrt()
-        noise = key.at("init").normal((len(self.mean),), dtype=torch.float64)
-        mean = torch.tensor(self.mean, dtype=torch.float64, device=noise.device)
-        return torch.addmm(mean, noise, root.T.to(noise)).float()
+        """Intensities [n, k] of the mixture."""
+        noise = key.at("init").normal((self.means.shape[1],), dtype=torch.float64)
+        chance = torch.special.ndtr(key.at("init", 1).normal((1,), dtype=torch.float64))[:, 0]
+        edges = self.weights.cumsum(0)[:-1].to(chance.device)
+        chosen = torch.bucketize(chance, edges)
+        drawn = torch.empty_like(noise)
+        for j in chosen.unique().tolist():
+            values, vectors = torch.linalg.eigh(self.covariances[j])
+            root = vectors * values.clamp_min(0).sqrt()
+            rows = chosen == j
+            drawn[rows] = torch.addmm(self.means[j].to(noise), noise[rows], root.T.to(noise))
+        return drawn.float()
 
     def images(self, key: Key, shape: tuple[int, int, int]) -> Tensor:
         """Images [n, C, H, W] of drawn intensities, flat or interpolated between the middles of cells."""
@@ -173,6 +199,16 @@ class Intensities:
         if self.side == 1:
             return cells.expand(-1, -1, height, width).contiguous()
         return F.interpolate(cells, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def _clusters(values: Tensor, count: int, *, rounds: int = 30) -> Tensor:
+    """The cluster of each row of ``values`` [n, k] by k-means, int64 [n], begun at rows spread over them."""
+    centres = values[torch.arange(count) * len(values) // count].clone()
+    for _ in range(rounds):
+        nearest = torch.cdist(values, centres).argmin(1)
+        for j in nearest.unique().tolist():
+            centres[j] = values[nearest == j].mean(0)
+    return nearest
 
 
 def restorer(network: Network, *, clip: float | None = 1.0, labels: Tensor | None = None) -> Denoiser:

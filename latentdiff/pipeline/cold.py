@@ -143,7 +143,9 @@ class ColdModel:
         if self.cells is not None:
             writer.tensors(CELLS, self.cells.tensors())
         index = {"_class_name": "ColdDiffusion", "restorer": ["latentdiff", type(self.network).__name__]}
-        mean, covariance = list(self.intensities.mean), [list(row) for row in self.intensities.covariance]
+        mean, covariance = (
+            each[0].tolist() for each in (self.intensities.means, self.intensities.covariances)
+        )
         writer.json(
             INDEX, {**index, "data": self.data, "intensities": {"mean": mean, "covariance": covariance}}
         )
@@ -179,7 +181,9 @@ def _intensities(checkpoint: Checkpoint, index: dict[str, Any], channels: int) -
     stored = create_model("Stored", mean=row, covariance=rows)
     where, what = f"{checkpoint.folder}/{INDEX}", f"intensities with mean [{channels}] and covariance"
     found = checked(stored, index.get("intensities"), where, what)
-    return Intensities(found.mean, found.covariance)
+    values = {"mean": found.mean, "covariance": found.covariance}
+    whole = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+    return Intensities.stored(whole, channels, where)
 
 
 def _decoded(x: Tensor) -> Tensor:

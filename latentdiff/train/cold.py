@@ -23,6 +23,8 @@ from latentdiff.train.brightness import save_brightness
 from latentdiff.viz.images import image_grid, save_image
 
 SHOWN = 16  # images a row of the sample grid
+COMPONENTS = 40  # of the mixture that these intensities are drawn from, at most
+PER_COMPONENT = 100  # images, at least
 CELLS = 7  # a side, of the intensities that new images start from; what a blur leaves of an image is coarser
 
 
@@ -80,7 +82,11 @@ class ColdTask:
         if self._intensities is None:
             images = to_float(self._train.images)
             side = min(CELLS, *images.shape[2:])
-            self._intensities = Intensities.of(images), Intensities.of(images, side)
+            components = max(1, min(COMPONENTS, len(images) // PER_COMPONENT))
+            self._intensities = (
+                Intensities.of(images),
+                Intensities.of(images, side, components=components),
+            )
         whole, cells = self._intensities
         return ColdModel(network, self.config, whole, self.device, self.data, cells)
 

@@ -123,12 +123,30 @@ def test_intensities_are_fitted_and_drawn() -> None:
     torch.testing.assert_close(fitted.draw(Key.of(10, 5)), drawn[1:6])
 
 
+def test_intensities_of_several_kinds_of_images_are_drawn_from_each_kind() -> None:
+    """Two clusters of unequal size, dark and bright; one normal distribution would draw grey ones."""
+    noise = Key.of(4, 4000).normal((1,)) * 0.05
+    dark = torch.arange(4000) % 4 > 0
+    values = torch.where(dark[:, None], -0.6, 0.6) + noise
+    fitted = Intensities.of(values[:, :, None, None].expand(4000, 1, 2, 2), components=2)
+    drawn = fitted.draw(Key.of(0, 20_000))
+    low = drawn < 0
+    assert float(low.float().mean()) == pytest.approx(0.75, abs=0.01)
+    for part, centre in ((low, -0.6), (~low, 0.6)):
+        assert float(drawn[part].mean()) == pytest.approx(centre, abs=0.005)
+        assert float(drawn[part].std()) == pytest.approx(0.05, abs=0.003)
+    again = Intensities.stored(fitted.tensors(), 1, "file")
+    torch.testing.assert_close(again.draw(Key.of(7, 5)), drawn[7:12])
+    one = Intensities.of(values[:, :, None, None].expand(4000, 1, 2, 2))
+    assert float((one.draw(Key.of(0, 2000)).abs() < 0.3).float().mean()) > 0.3
+
+
 def test_intensities_of_cells_are_fitted_drawn_and_laid_out_as_images() -> None:
     cells = torch.tensor([[0.5, 0.1], [0.3, -0.7]])
     images = cells.repeat_interleave(3, 0).repeat_interleave(3, 1).expand(4, 1, 6, 6)
     fitted = Intensities.of(images * torch.tensor([1.0, 1.0, 0.8, 0.8]).view(4, 1, 1, 1), 2)
     assert fitted.side == 2
-    torch.testing.assert_close(torch.tensor(fitted.mean), 0.9 * cells.flatten())
+    torch.testing.assert_close(fitted.means[0].float(), 0.9 * cells.flatten())
     drawn = fitted.images(Key.of(0, 4000), (1, 6, 6))
     assert drawn.shape == (4000, 1, 6, 6)
     corners = drawn[:, 0, ::5, ::5]  # where interpolation leaves the cells as they are
@@ -148,11 +166,14 @@ def test_intensities_of_cells_are_fitted_drawn_and_laid_out_as_images() -> None:
         {"mean": torch.zeros(4), "covariance": torch.zeros(4, 3)},
         {"mean": torch.zeros(0), "covariance": torch.zeros(0, 0)},
         {"mean": torch.full((4,), float("nan")), "covariance": torch.zeros(4, 4)},
+        {"mean": torch.zeros(2, 4), "covariance": torch.zeros(2, 4, 4), "weights": torch.ones(3)},
+        {"mean": torch.zeros(2, 4), "covariance": torch.zeros(2, 4, 4), "weights": torch.tensor([1.0, 0.0])},
+        {"mean": torch.zeros(0, 4), "covariance": torch.zeros(0, 4, 4), "weights": torch.zeros(0)},
     ],
 )
 def test_cells_that_cannot_be_are_refused(tensors: dict[str, Tensor]) -> None:
     with pytest.raises(
-        InputError, match="file: expected a finite mean and covariance of square grids of cells"
+        InputError, match="file: expected weights, a finite mean and covariance of square grids of cells"
     ):
         Intensities.stored(tensors, 1, "file")
 
@@ -269,7 +290,11 @@ def test_other_commands_do_not_take_a_cold_model(
 
 def test_memory_bounds_the_batch_and_changes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build(ConvNeXtConfig.of_preset("small", shape=(1, 8, 8), patch=None, width=8, depth=1), seed=0)
-    model = ColdModel(network.eval(), DegradationConfig(T=5), Intensities((0.1,), ((0.01,),)))
+    model = ColdModel(
+        network.eval(),
+        DegradationConfig(T=5),
+        Intensities.stored({"mean": torch.tensor([0.1]), "covariance": torch.tensor([[0.01]])}, 1, "test"),
+    )
     whole = model.sample(5, seed=3).images
     monkeypatch.setattr("latentdiff.pipeline.cold.batch_that_fits", lambda *_: 2)
     calls: list[tuple[int, int]] = []

@@ -218,10 +218,11 @@ ABOUT = (
     " (cosine schedule, T = 1000) is the comparison."
 )
 NEW = (
-    "Samples start from intensities of 7 x 7 cells, drawn from a normal distribution fitted to the training"
-    " images and blurred to level T; a little noise (σ = 0.002) breaks their symmetry. The published start is"
-    " flat, of the mean intensity of an image (the last row). The standard deviation of the pixels of a test"
-    " image at level T is {left}. The smaller it is, the closer a flat start is to the training inputs."
+    "Samples start from intensities of 7 x 7 cells, drawn from a mixture of normal distributions fitted"
+    " to the training images and blurred to level T; a little noise (σ = 0.002) breaks their symmetry. The"
+    " published start is flat, of the mean intensity of an image (the last row). The standard deviation of"
+    " the pixels of a test image at level T is {left}. The smaller it is, the closer a flat start is to"
+    " the training inputs."
 )
 
 
