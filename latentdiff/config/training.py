@@ -216,6 +216,15 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, QuickOptions, Loop
         group="Model",
         advanced=True,
     )
+    pixel_shift: float = setting(
+        0.0,
+        "is added to the scaled pixels: 0.5 with --pixel-scale 0.5 for pixels in [0, 1]; estimates are not"
+        " clipped then; with --pixel only",
+        ge=-100,
+        le=100,
+        group="Model",
+        advanced=True,
+    )
     vae: str | None = setting(
         None,
         "run or checkpoint of the VAE (default: the newest VAE run); or a folder of diffusers' AutoencoderKL"
@@ -395,10 +404,12 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, QuickOptions, Loop
             raise ValueError(
                 f"`posterior` is for models of a VAE's latents, got {self.posterior} with `pixel`"
             )
-        if self.pixel_scale != 1 and not self.pixel:
-            raise ValueError(
-                f"`pixel_scale` is for models of pixels, got {self.pixel_scale:g} without `pixel`"
-            )
+        for name, value, usual in (
+            ("pixel_scale", self.pixel_scale, 1),
+            ("pixel_shift", self.pixel_shift, 0),
+        ):
+            if value != usual and not self.pixel:
+                raise ValueError(f"`{name}` is for models of pixels, got {value:g} without `pixel`")
         if self.text and self.network not in (takers := ["auto", *kinds_with("text")]):
             raise ValueError(
                 f"`text` needs a text-conditional network: `network` {' or '.join(takers[1:])}, got"
@@ -422,7 +433,8 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, QuickOptions, Loop
         return self.time_sampling
 
     def diffusion(self) -> DiffusionConfig:
-        """The process that the network learns; pixel models clip their estimates to the range of images.
+        """The process that the network learns; pixel models clip their estimates to the range of images, if
+        that lies evenly around 0.
 
         A prediction that is left open is v here; :func:`latentdiff.train.choices.resolved` settles it.
         """
@@ -438,7 +450,7 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, QuickOptions, Loop
             prediction="v" if self.prediction == "auto" else self.prediction,
             sigma_data=self.sigma_data,
             variance=self.variance,
-            clip=self.pixel_scale if self.pixel else None,
+            clip=self.pixel_scale if self.pixel and not self.pixel_shift else None,
         )
 
 

@@ -42,12 +42,13 @@ class VariationalBound:
     """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a learned variance range; trains the range alone.
 
     ``bins``: pixel models measure level 1 by the likelihood of 8-bit pixels (Ho et al. 2020, eq. 13), latents
-    by a density. ``scale``: the pixels lie in [-scale, scale].
+    by a density. The pixels lie in [shift - scale, shift + scale].
     """
 
     schedule: Schedule
     bins: bool
     scale: float = 1.0
+    shift: float = 0.0
 
     def __call__(self, x0: Tensor, x_t: Tensor, x0_hat: Tensor, variance_range: Tensor, t: Tensor) -> Tensor:
         """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B].
@@ -96,7 +97,8 @@ class VariationalBound:
         )
 
     def _pixels(self, x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """log probability of 8-bit pixels in [-scale, scale]: a Gaussian in bins of width 2 scale / 255."""
+        """log probability of 8-bit pixels: a Gaussian in bins of width 2 scale / 255, open at both ends."""
+        x0, mean = x0 - self.shift, mean - self.shift
         precision, half, edge = (-0.5 * log_variance).exp(), self.scale / 255, 0.999 * self.scale
         upper = torch.special.ndtr((x0 - mean + half) * precision)
         lower = torch.special.ndtr((x0 - mean - half) * precision)

@@ -20,7 +20,7 @@ from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.solvers import repaint_schedule, with_renoising
 from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult
 from latentdiff.errors import InputError
-from latentdiff.pipeline.codec import IdentityCodec
+from latentdiff.pipeline.codec import Codec, IdentityCodec
 from latentdiff.pipeline.pipeline import MicroBatch, Pipeline
 
 COMMUTES = 0.05  # relative error up to which a view of latents is taken for a view of images
@@ -72,7 +72,7 @@ def hybrid(
     ``weights`` raise one band's contrast against the others; ``refine`` and latents as for :func:`anagram`.
     """
     codec = pipeline.codec
-    pixels = isinstance(codec, IdentityCodec)
+    pixels = _plain(codec)
     of_latents = partial(hybrid_of_latents, encode=codec.encode, decode=codec.decode)
     mix = partial(hybrid_of if pixels else of_latents, weights=weights)
     return _drawn(pipeline, parts, mix, 1 if pixels else len(parts), n, refine, settings, seed, recorder)
@@ -84,7 +84,7 @@ def codec_error(pipeline: Pipeline, view: View, *, n: int = 32) -> float:
     mean; 0 for pixels, infinite for vectors.
     """
     codec = pipeline.codec
-    if isinstance(codec, IdentityCodec):
+    if _plain(codec):
         return 0.0
     image = torch.zeros(1, *codec.image_shape)
     if view(image) is image:
@@ -95,6 +95,11 @@ def codec_error(pipeline: Pipeline, view: View, *, n: int = 32) -> float:
     images, turned = view(codec.decode(latents)), codec.decode(view(latents))
     spread = (images - images.mean(0)).norm()
     return float((turned - images).norm() / spread.clamp_min(1e-12))
+
+
+def _plain(codec: Codec) -> bool:
+    """Whether latents are pixels around 0, so that any linear view of images is one of latents."""
+    return isinstance(codec, IdentityCodec) and not codec.shift
 
 
 def _drawn(

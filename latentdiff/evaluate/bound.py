@@ -103,7 +103,10 @@ class _Bound:
     def __init__(self, pipeline: Pipeline, variance: VarianceKind) -> None:
         self.variance: VarianceKind = variance
         self._bound = VariationalBound(
-            pipeline.schedule, bins=True, scale=getattr(pipeline.codec, "scale", 1.0)
+            pipeline.schedule,
+            bins=True,
+            scale=getattr(pipeline.codec, "scale", 1.0),
+            shift=getattr(pipeline.codec, "shift", 0.0),
         )
 
     def __call__(self, output: NetworkOutput, t: Tensor) -> Tensor:

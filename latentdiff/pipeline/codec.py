@@ -31,14 +31,20 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class IdentityCodec:
-    """Pixels are the latents, times ``scale`` (0.5: data in [-0.5, 0.5]). InputError unless positive."""
+    """Pixels are the latents, times ``scale`` and plus ``shift`` (both 0.5: data in [0, 1]).
+
+    InputError unless the scale is positive and both are finite.
+    """
 
     shape: tuple[int, ...]
     scale: float = 1.0
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < math.inf:
             raise InputError(f"pixel scale must be a positive number, got {self.scale:g}")
+        if not math.isfinite(self.shift):
+            raise InputError(f"pixel shift must be a finite number, got {self.shift:g}")
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -49,13 +55,15 @@ class IdentityCodec:
         return self.shape
 
     def encode(self, images: Tensor, *, noise: Tensor | None = None) -> Tensor:
-        """The images times the scale; ``noise`` has no meaning here and must be None."""
+        """The images, scaled and shifted; ``noise`` has no meaning here and must be None."""
         if noise is not None:
             raise ValueError("the identity codec has no posterior to sample: noise must be None")
-        return images if self.scale == 1 else images * self.scale
+        scaled = images if self.scale == 1 else images * self.scale
+        return scaled + self.shift if self.shift else scaled
 
     def decode(self, latents: Tensor) -> Tensor:
-        return latents if self.scale == 1 else latents / self.scale
+        scaled = latents - self.shift if self.shift else latents
+        return scaled if self.scale == 1 else scaled / self.scale
 
     def to(self, device: torch.device) -> IdentityCodec:
         return self

@@ -251,7 +251,8 @@ def load_codec(
             )
         where, kind = f"{checkpoint.folder}/{INDEX}", Annotated[Number, Field(gt=0)]
         scale = checked(kind, index.get("pixel_scale", 1.0), where, "pixel_scale as a positive number")
-        return IdentityCodec(shape, scale)
+        shift = checked(Number, index.get("pixel_shift", 0.0), where, "pixel_shift as a number")
+        return IdentityCodec(shape, scale, shift)
     vae, statistics = load_autoencoder(checkpoint, index, image)
     if statistics is None:
         raise InputError(

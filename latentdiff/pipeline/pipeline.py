@@ -424,6 +424,8 @@ class Pipeline:
             index["student"] = self.student.model_dump()
         if isinstance(codec, IdentityCodec) and codec.scale != 1:
             index["pixel_scale"] = codec.scale
+        if isinstance(codec, IdentityCodec) and codec.shift:
+            index["pixel_shift"] = codec.shift
         writer.json(INDEX, index)
 
 

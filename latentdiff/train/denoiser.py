@@ -107,7 +107,9 @@ class DenoiserTask:
         self.quick = _quick_evaluation(options, data, device, by_class=bool(self.num_classes))
         self._bound: VariationalBound | None = None
         if options.variance == "learned":
-            self._bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
+            self._bound = VariationalBound(
+                self.schedule, bins=options.pixel, scale=options.pixel_scale, shift=options.pixel_shift
+            )
 
     def _guidance(self) -> float:
         """The guidance to keep with the model; InputError for one that it would not have learned."""

@@ -23,6 +23,7 @@ FIGURES = {  # that say more than the first of their study
     "denoiser-training": "samples.png",
     "ddpm-ddim": "trajectory.png",
     "noise-schedule-study": "grids.png",
+    "course-unets": "guided-epochs.png",
     "class-guidance": "scales.png",
     "denoising": "level-500.png",
     "sdedit": "digits.png",

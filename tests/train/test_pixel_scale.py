@@ -1,4 +1,4 @@
-"""Pixel models of data in [-scale, scale]: what is learned, what is stored, what comes out."""
+"""Pixel models of data in [shift - scale, shift + scale]: what is learned, what is stored, what comes out."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,11 @@ import latentdiff as ld
 from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split
+from latentdiff.diffusion.illusions.views import view
 from latentdiff.diffusion.loop import sample, start
 from latentdiff.diffusion.losses import VariationalBound
+from latentdiff.diffusion.schedule import ScheduleConfig, make_schedule
+from latentdiff.edit.illusion import codec_error
 from latentdiff.nn.networks import CNNConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
@@ -83,6 +86,46 @@ def test_a_learned_variance_is_trained_with_bins_of_the_scaled_pixels() -> None:
         x0, x_t, 0.9 * x0, torch.zeros_like(x0), t
     )
     assert float(found) == pytest.approx(float(expected.mean()), rel=1e-4)
+
+
+def test_shifted_pixels_of_eight_bits_are_as_likely_as_others() -> None:
+    """The bound's term of level 1 moves with the pixels."""
+    generator = torch.Generator().manual_seed(5)
+    schedule = make_schedule(ScheduleConfig(T=10))
+    x0 = torch.randint(0, 256, (4, 1, 8, 8), generator=generator).float() / 127.5 - 1
+    mean, spread = 0.9 * x0, torch.zeros_like(x0)
+    plain, moved = (VariationalBound(schedule, bins=True, scale=0.5, shift=shift) for shift in (0.0, 0.5))
+    t = torch.ones(4, dtype=torch.int64)
+    expected = plain(0.5 * x0, 0.5 * x0, 0.5 * mean, spread, t)
+    assert len(expected.unique()) > 1
+    _, _, _, log_large = (float(table[1]) for table in plain._tables)
+    assert log_large < 0
+    k, m = (float(table[1]) for table in plain._tables[:2])
+    assert k == pytest.approx(0, abs=1e-9) and m == pytest.approx(1)  # so that x_t has no part at level 1
+    found = moved(0.5 * x0 + 0.5, 0.5 * x0, 0.5 * mean + 0.5, spread, t)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.5), (1.0, -2.0)])
+def test_a_shift_moves_the_pixels(scale: float, shift: float) -> None:
+    codec, images = IdentityCodec((1, 8, 8), scale, shift), make_data().test.images.float() / 127.5 - 1
+    latents = codec.encode(images)
+    torch.testing.assert_close(latents, scale * images + shift)
+    torch.testing.assert_close(codec.decode(latents), images)
+
+
+def test_a_shifted_model_is_stored_unclipped_and_turns_negative_in_images(
+    cli: Cli, tiny_folder: Path, tmp_path: Path
+) -> None:
+    options = f"--data {tiny_folder / 'tiny.npz'} --pixel --pixel-scale 0.5 --pixel-shift 0.5 --network cnn"
+    result = cli(f"train-denoiser {options} --width 8 --T 20 --steps 6 --name run --ema 0", cwd=tmp_path)
+    assert result.code == 0, result.err
+    pipeline = ld.load(tmp_path / "runs" / "run")
+    assert pipeline.codec == IdentityCodec((1, 8, 8), 0.5, 0.5) and pipeline.diffusion.clip is None
+    assert codec_error(pipeline, view("negative")) > 0.5
+    assert codec_error(pipeline, view("identity")) == 0
+    refused = cli(f"train-denoiser --data {tiny_folder / 'tiny.npz'} --pixel-shift 0.5", cwd=tmp_path)
+    assert refused.code == 2 and "without --pixel" in refused.err
 
 
 @pytest.fixture(scope="module")

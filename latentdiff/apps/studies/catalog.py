@@ -73,6 +73,11 @@ STUDIES = {
         "A small network under four noise schedules",
         "Does a low test loss mean good samples, and must alpha-bar reach zero?",
     ),
+    "course-unets": StudyInfo(
+        "sampling.course_unets",
+        "The UNets of a first course",
+        "What do a time-conditional and a class-conditional UNet draw after 1, 5, 10 and 15 epochs?",
+    ),
     "class-guidance": StudyInfo(
         "sampling.class_guidance",
         "Classes and guidance",

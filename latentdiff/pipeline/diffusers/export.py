@@ -33,10 +33,10 @@ def export_pipeline(
         raise InputError(
             "the model cannot be exported: it works on latents, the pipelines of UNet2DModel on pixels"
         )
-    if codec.scale != 1:
+    if (codec.scale, codec.shift) != (1, 0):
         raise InputError(
-            f"the model cannot be exported: its pixels are scaled by {codec.scale:g}, those of UNet2DModel's"
-            " pipelines by 1"
+            f"the model cannot be exported: its pixels are scaled by {codec.scale:g} and shifted by"
+            f" {codec.shift:g}, those of UNet2DModel's pipelines by 1 and 0"
         )
     _write(writer, "unet/", inner)
     export_scheduler(writer, process, sampler=sampler, folder="scheduler/")

@@ -32,6 +32,7 @@ from latentdiff.apps.studies.restoration import (
 from latentdiff.apps.studies.restoration.posterior import PosteriorError
 from latentdiff.apps.studies.sampling import (
     class_guidance,
+    course_unets,
     ddim_steps,
     ddpm_ddim,
     denoiser_training,
@@ -155,12 +156,21 @@ def of_schedules(good: float) -> Iterator[str]:
     yield from noise_schedules._findings(found, of_samples(0, 9), (-4.0, 2.0))  # type: ignore[arg-type]
 
 
+def of_course(good: float) -> Iterator[str]:
+    drawn = [course_unets.EpochSamples(torch.zeros(1), of_samples(good * k, k)) for k in range(3)]
+    settings = course_unets.CourseUNetsSettings(epochs=(1, 2))
+    found = {
+        name: SimpleNamespace(by_epoch={1: drawn[0], 2: each})
+        for name, each in zip(("time", "class", "guided"), drawn, strict=True)
+    }
+    yield from course_unets._findings(settings, found, of_samples(0, 9))  # type: ignore[arg-type]
+
+
 def of_guidance(good: float) -> Iterator[str]:
     scored = [class_guidance.ScoredSamples(torch.zeros(1), of_samples(good * k, k), 1.0) for k in range(3)]
     epochs = SimpleNamespace(found={1: scored[0], 2: scored[0]})
     found = SimpleNamespace(
         unet=epochs,
-        course=epochs,
         scales={1.0: scored[0], 2.0: scored[1], 4.0: scored[2]},
         intervals={(0.0, 1.0): scored[0], (0.0, 0.5): scored[1], (0.5, 1.0): scored[2]},
     )
@@ -238,6 +248,7 @@ STUDIES: dict[str, Callable[[float], Iterator[str]]] = {
     "ddim-steps": of_steps,
     "ddpm-ddim": of_predictions,
     "noise-schedule-study": of_schedules,
+    "course-unets": of_course,
     "class-guidance": of_guidance,
     "latent-size": of_latents,
     "anagrams": of_anagrams,

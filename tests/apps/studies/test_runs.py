@@ -29,6 +29,7 @@ from latentdiff.apps.studies.restoration import (
 from latentdiff.apps.studies.runner import StudyRequest, StudyResult, make
 from latentdiff.apps.studies.sampling import (
     class_guidance,
+    course_unets,
     ddim_steps,
     ddpm_ddim,
     denoiser_training,
@@ -84,9 +85,11 @@ MICRO: dict[str, Any] = {
     "noise-schedule-study": noise_schedules.NoiseScheduleSettings(
         side=None, epochs=(1, 2), batch=32, width=8, samples=12, steps=3, tested=12, levels=6, resamples=0
     ),
+    "course-unets": course_unets.CourseUNetsSettings(
+        T=10, width=8, epochs=(1, 2), steps=3, samples=20, some=10, resamples=0
+    ),
     "class-guidance": class_guidance.GuidanceSettings(
         unet=class_guidance.UNetSettings(vae=replace(VAE, latent="4x6x6"), width=16, batch=32, epochs=(1, 2)),
-        course=class_guidance.CourseSettings(T=10, width=8, batch=32, epochs=(1, 2), steps=3),
         scales=(0.0, 1.0, 4.0),
         intervals=((0.0, 0.5),),
         samples=20,
@@ -337,6 +340,8 @@ def test_images_without_labels_are_studied_without_classes(unlabeled: Path, tmp_
         InputError, match=r"unlabeled\.npz: class-guidance needs images with labels, found none"
     ):
         run("class-guidance", tmp_path / "c", unlabeled)
+    with pytest.raises(InputError, match="course-unets needs images with labels, found none"):
+        run("course-unets", tmp_path / "d", unlabeled)
 
 
 def test_without_colour_images_the_page_says_how_to_get_some(

@@ -170,7 +170,7 @@ def _codec(training: Training[TrainDenoiser], data: TrainData) -> Codec:
         return data.codec
     assert isinstance(data, ImageData)
     if options.pixel:
-        return IdentityCodec(image, options.pixel_scale)
+        return IdentityCodec(image, options.pixel_scale, options.pixel_shift)
     if resume is not None:
         checkpoint: Checkpoint | None = resume
     elif options.vae is not None:

@@ -31,6 +31,7 @@ NOT_FOREIGN = (  # what it does not have
     "variance",
     "sigma_data",
     "pixel_scale",
+    "pixel_shift",
 )
 
 

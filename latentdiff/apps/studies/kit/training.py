@@ -129,7 +129,7 @@ def train_denoiser(
 ) -> Trained:
     """A denoiser on the latents of ``vae``, or on pixels; a checkpoint is kept at each of ``marks``."""
     data = data or context.data
-    codec: Codec = IdentityCodec(data.shape, options.pixel_scale)
+    codec: Codec = IdentityCodec(data.shape, options.pixel_scale, options.pixel_shift)
     needs: tuple[str, ...] = ()
     if vae is not None:
         encoder = vae.checkpoint()

@@ -40,24 +40,10 @@ class UNetSettings:
 
 
 @dataclass(frozen=True)
-class CourseSettings:
-    """The course's recipe: linear betas in T levels, eps, one-hot class, no averaged weights."""
-
-    T: int = 300
-    width: int = 16
-    batch: int = 64
-    lr: float = 1e-3
-    epochs: tuple[int, ...] = (1, 3, 6)
-    guidance: float = 5.0
-    steps: int | None = 25
-
-
-@dataclass(frozen=True)
 class GuidanceSettings:
     """``scales`` are for all levels of the UNet, ``intervals`` (shares of T) at the scale ``limited``."""
 
     unet: UNetSettings = field(default_factory=UNetSettings)
-    course: CourseSettings = field(default_factory=CourseSettings)
     scales: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0)
     limited: float = 4.0
     intervals: tuple[tuple[float, float], ...] = ((0.0, 0.5), (0.5, 1.0), (0.25, 0.75))
@@ -84,11 +70,9 @@ class TrainingResults(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class GuidanceResults:
-    """Everything that the page shows; ``guided`` are samples of the course's recipe with its guidance."""
+    """Everything that the page shows."""
 
     unet: TrainingResults
-    course: TrainingResults
-    guided: ScoredSamples
     scales: Mapping[float, ScoredSamples]
     intervals: Mapping[tuple[float, float], ScoredSamples]
     baseline: SampleScores
@@ -101,11 +85,6 @@ def study(context: StudyContext, settings: GuidanceSettings) -> Report:
     scorer = SampleScorer.of(context, resamples=settings.resamples)
     guided = GuidanceScorer(context, scorer, settings.samples)
     unet = _unet(context, settings, guided)
-    course = _course(context, settings, guided)
-    recipe = pipeline_of(context, course.trained)
-    with context.part("course: guided samples"):
-        plan = settings.course
-        samples = guided.sample(recipe, Sampling(sampler="ddpm", steps=plan.steps, guidance=plan.guidance))
     pipeline, steps = pipeline_of(context, unet.trained), settings.steps
     with context.part("guidance scales"):
         scales = {w: guided.sample(pipeline, Sampling(steps=steps, guidance=w)) for w in settings.scales}
@@ -115,8 +94,8 @@ def study(context: StudyContext, settings: GuidanceSettings) -> Report:
             within = Sampling(steps=steps, guidance=settings.limited, guidance_low=low, guidance_high=high)
             intervals[low, high] = guided.sample(pipeline, within)
     baseline = scorer.real_baseline(settings.samples)
-    found = GuidanceResults(unet, course, samples, scales, intervals, baseline, context.data.classes)
-    return _report(context, settings, found, scorer, float(recipe.schedule.alpha[-1] ** 2))
+    found = GuidanceResults(unet, scales, intervals, baseline, context.data.classes)
+    return _report(context, settings, found, scorer)
 
 
 class GuidanceScorer:
@@ -155,46 +134,12 @@ def _unet(context: StudyContext, settings: GuidanceSettings, guided: GuidanceSco
             encoder = presets.train_vae(context, "vae", plan.vae)
     values: dict[str, object] = {"width": plan.width, "batch": plan.batch, "lr": plan.lr}
     values |= {"prediction": plan.prediction, "pixel": encoder is None}
-    return _through(context, "unet", values, plan.epochs, encoder, guided, Sampling(steps=settings.steps))
-
-
-def _course(context: StudyContext, settings: GuidanceSettings, guided: GuidanceScorer) -> TrainingResults:
-    plan = settings.course
-    values = {
-        "network": "course-unet",
-        "width": plan.width,
-        "batch": plan.batch,
-        "lr": plan.lr,
-        "pixel": True,
-        "prediction": "eps",
-        "schedule": "linear",
-        "T": plan.T,
-        "beta_start": 1e-4,
-        "beta_end": 0.02,
-        "time_sampling": "uniform",
-        "weight_decay": 0.0,
-        "ema": 0.0,
-        "channels_last": False,  # faster for few channels
-    }
-    ddpm = Sampling(sampler="ddpm", steps=plan.steps)
-    return _through(context, "course", values, plan.epochs, None, guided, ddpm)
-
-
-def _through(
-    context: StudyContext,
-    name: str,
-    values: Mapping[str, object],
-    epochs: tuple[int, ...],
-    encoder: Trained | None,
-    scorer: GuidanceScorer,
-    sampling: Sampling,
-) -> TrainingResults:
-    """Train a denoiser, and sample from it after each of ``epochs``."""
-    with context.part(f"{name}: training"):
-        trained, marks = presets.train_epochs(context, name, epochs, values, vae=encoder)
-    with context.part(f"{name}: samples"):
+    with context.part("UNet: training"):
+        trained, marks = presets.train_epochs(context, "unet", plan.epochs, values, vae=encoder)
+    with context.part("UNet: samples"):
+        drawing = Sampling(steps=settings.steps)
         found = {
-            epoch: scorer.sample(pipeline_of(context, trained, mark), sampling)
+            epoch: guided.sample(pipeline_of(context, trained, mark), drawing)
             for epoch, mark in marks.items()
         }
     return TrainingResults(trained, marks, found)
@@ -205,13 +150,9 @@ def _report(
     settings: GuidanceSettings,
     found: GuidanceResults,
     scorer: SampleScorer,
-    signal: float,
 ) -> Report:
-    """The page; ``signal`` is alpha-bar at the last level of the course's recipe."""
-    course, unet = settings.course, settings.unet
+    unet = settings.unet
     where = "pixels" if unet.vae is None else f"{unet.vae.latent} latents of a VAE"
-    recipe = COURSE.format(course=course, signal=signal, steps=course.steps or course.T)
-    guided = {f"w = {course.guidance:g}": found.guided}
     scales = {f"w = {w:g}": samples for w, samples in found.scales.items()}
     intervals = {_interval(ends): samples for ends, samples in found.intervals.items()}
     unguided = {"none (w = 1)": found.scales[1.0]} if 1.0 in found.scales else {}
@@ -237,14 +178,8 @@ def _report(
             UNET.format(where=where, steps=settings.steps),
             rows("unet-epochs", _by_epoch(found.unet), epochs),
             scorer.caveats(settings.samples),
-            _epochs("unet-epochs", found.unet, found, {}),
-        ),
-        Section(
-            "The course's recipe",
-            recipe,
-            rows("course-epochs", _by_epoch(found.course) | guided, epochs),
-            _epochs("course-epochs", found.course, found, guided),
-            _losses(context, found),
+            _epochs(found),
+            _losses(context, settings, found),
         ),
         Section(
             "The guidance scale",
@@ -267,12 +202,6 @@ UNET = (
     " classifier-free guidance. Samples by DDIM with {steps} steps, without guidance (w = 1). Each column is"
     " one class, the noise is the same."
 )
-COURSE = (
-    "The recipe of a first course: linear betas from 0.0001 to 0.02 in T = {course.T} levels, which leave"
-    " ᾱ_T = {signal:.2g}, a UNet of {course.width} channels whose way up is scaled by the one-hot class and"
-    " shifted by the time through fully connected blocks, ε-prediction, Adam. Samples by DDPM in {steps}"
-    " steps; the last row guides with w = {course.guidance:g}."
-)
 SCALES = (
     "Guidance takes w times the conditional estimate and 1 − w times the unconditional one: w = 0 ignores the"
     " class, 1 is the conditional model, larger values extrapolate. Accuracy is the share of samples whose"
@@ -290,16 +219,14 @@ def _by_epoch(epochs: TrainingResults) -> dict[str, ScoredSamples]:
     return {f"epoch {epoch}": samples for epoch, samples in epochs.found.items()}
 
 
-def _epochs(
-    name: str, epochs: TrainingResults, found: GuidanceResults, more: Mapping[str, ScoredSamples]
-) -> Table:
+def _epochs(found: GuidanceResults) -> Table:
+    epochs = found.unet
     rows: list[tuple[tuple[Cell, ...], ScoredSamples]] = [
         ((f"epoch {epoch}", mark, epochs.trained.at("val_loss", mark)), epochs.found[epoch])
         for epoch, mark in epochs.marks.items()
     ]
-    rows += [((f"with {title}", None, None), samples) for title, samples in more.items()]
     caption = f"Samples after each epoch; training took {epochs.trained.seconds:.0f} s in all."
-    return _table(name, ("", "optimizer steps", "validation loss"), rows, found, caption)
+    return _table("unet-epochs", ("", "optimizer steps", "validation loss"), rows, found, caption)
 
 
 def _table(
@@ -318,13 +245,11 @@ def _table(
     return Table(name, columns, tuple((*line[:at], cell, *line[at:]) for line, cell in lines), caption)
 
 
-def _losses(context: StudyContext, found: GuidanceResults) -> Picture:
-    panels = [
-        epochs.trained.loss_panel(title, max(epochs.marks), f"mean squared error of {what}")
-        for title, what, epochs in (("UNet", "v", found.unet), ("course's recipe", "ε", found.course))
-    ]
-    caption = "Losses of both trainings, of different predictions in different spaces: not comparable."
-    return context.plot("losses", panels, caption)
+def _losses(context: StudyContext, settings: GuidanceSettings, found: GuidanceResults) -> Picture:
+    epochs = found.unet
+    what = f"mean squared error of {settings.unet.prediction}"
+    panel = epochs.trained.loss_panel("UNet", max(epochs.marks), what)
+    return context.plot("losses", [panel], "Training and validation loss.")
 
 
 def _scale_curves(context: StudyContext, found: GuidanceResults) -> Picture:
@@ -367,13 +292,12 @@ def _accuracy(scored: ScoredSamples) -> str:
 
 
 def _findings(settings: GuidanceSettings, found: GuidanceResults) -> Iterator[str]:
-    for name, epochs in (("The UNet", found.unet), ("The course's recipe", found.course)):
-        first, last = (epochs.found[epoch] for epoch in (min(epochs.found), max(epochs.found)))
-        yield (
-            f"{name}, without guidance: FD {first.scores.fd.value:.3g}{_accuracy(first)} after epoch"
-            f" {min(epochs.found)}, FD {last.scores.fd.value:.3g}{_accuracy(last)} after epoch"
-            f" {max(epochs.found)}."
-        )
+    epochs = found.unet.found
+    first, last = (epochs[epoch] for epoch in (min(epochs), max(epochs)))
+    yield (
+        f"The UNet, without guidance: FD {first.scores.fd.value:.3g}{_accuracy(first)} after epoch"
+        f" {min(epochs)}, FD {last.scores.fd.value:.3g}{_accuracy(last)} after epoch {max(epochs)}."
+    )
     scales, top = found.scales, max(found.scales)
     yield comparison.ordered(
         "FD by guidance scale", {f"w = {w:g}": scored.scores.fd for w, scored in scales.items()}
@@ -403,7 +327,6 @@ def _findings(settings: GuidanceSettings, found: GuidanceResults) -> Iterator[st
 
 FULL = GuidanceSettings(
     unet=UNetSettings(vae=None, prediction="v", width=64, batch=128, lr=5e-4),
-    course=CourseSettings(width=64, batch=128, epochs=(1, 5, 10, 15), steps=None),
     intervals=((0.0, 0.25), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.75, 1.0)),
     scales=(0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0),
     samples=5000,
