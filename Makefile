@@ -10,7 +10,7 @@ JOBS   ?= 2
 TORCH_INDEX ?=
 CAMPAIGN ?= 1
 
-.PHONY: demo test test-slow campaign test-fallback docs dist licences lint format clean
+.PHONY: demo test test-slow test-browser campaign test-fallback docs dist licences lint format clean
 
 SOURCES := $(shell find csrc -type f -not -name '*.md')
 
@@ -45,6 +45,11 @@ test: $(TOOLS)
 test-slow: $(TOOLS)
 	$(PYTEST) -m slow
 
+# The walk over the page in Chromium (docs/ui.md).
+test-browser: $(TOOLS)
+	LATENTDIFF_BUILD=off $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ui]' playwright axe-playwright-python
+	$(BIN)/python -m pytest -m slow tests/apps/ui
+
 # The reliability campaign as a whole (docs/reliability.md); `make test-slow` runs a tenth of it.
 campaign: $(TOOLS)
 	CAMPAIGN=$(CAMPAIGN) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) -m slow tests/campaign
@@ -53,8 +58,16 @@ test-fallback: $(TOOLS)
 	LATENTDIFF_OPS=fallback $(PYTEST) -m "not slow" tests/ops tests/diffusion/test_samplers.py
 
 # Strict: a link that leads nowhere, or a formula that does not become one, ends it (but not with --quiet, which counts no warnings). To look at: python -m http.server -d site
-docs: $(TOOLS)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+# Without the environment of the tests a small one: nothing is compiled, no torch is needed.
+DOCS := $(if $(wildcard $(TOOLS)),$(VENV),$(VENV)-docs)
+$(VENV)-docs/.tools: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt click pydantic PyYAML \
+		$$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
+
+docs: $(DOCS)/.tools
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(DOCS)/bin/python -m mkdocs build --strict
 	@echo "the site is in site/"
 
 # A source distribution, and from it a wheel for any machine (the fallback) and one for this Python and torch (the kernels).
@@ -84,4 +97,4 @@ format: $(TOOLS)
 	$(BIN)/clang-format -i $(SOURCES)
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist site *.egg-info latentdiff/_C*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-docs $(DEMO) build dist site *.egg-info latentdiff/_C*.so .pytest_cache .mypy_cache .ruff_cache

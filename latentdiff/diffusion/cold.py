@@ -167,8 +167,8 @@ class Intensities:
         ):
             found = {name: list(tensor.shape) for name, tensor in tensors.items()}
             raise InputError(
-                f"{where}: expected weights, a finite mean and covariance of square grids of cells, found"
-                f" {found}"
+                f"{where}: expected positive weights, a finite mean and covariance of square grids of"
+                f" cells, found {found}"
             )
         weights = weights.double()
         return cls(weights / weights.sum(), mean.double(), covariance.double(), side)

@@ -81,7 +81,7 @@ def hybrid(
 @torch.no_grad()
 def codec_error(pipeline: Pipeline, view: View, *, n: int = 32) -> float:
     """The distance of D(V z) from V D(z) over random latents, as a share of the images' deviation from their
-    mean; 0 for pixels, infinite for vectors.
+    mean; 0 for pixels around 0, infinite for vectors.
     """
     codec = pipeline.codec
     if _plain(codec):

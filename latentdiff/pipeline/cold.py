@@ -143,6 +143,8 @@ class ColdModel:
         if self.cells is not None:
             writer.tensors(CELLS, self.cells.tensors())
         index = {"_class_name": "ColdDiffusion", "restorer": ["latentdiff", type(self.network).__name__]}
+        if len(self.intensities.weights) != 1:
+            raise ValueError("`intensities` of whole images are one normal distribution, `cells` a mixture")
         mean, covariance = (
             each[0].tolist() for each in (self.intensities.means, self.intensities.covariances)
         )

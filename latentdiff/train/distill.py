@@ -25,6 +25,7 @@ from latentdiff.errors import InputError
 from latentdiff.nn import ExternalModel, TextEncoder, build
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
+from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.components import config_of, denoiser_config
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.student import Student
@@ -109,7 +110,7 @@ class StudentTask:
         self.quick = self._quick_evaluation()
         self._times = torch.tensor([timestep(t) for t in levels[:-1]], dtype=torch.float32)
         known = [schedule.at(t) for t in levels]
-        usual = HUBER if self.process.clip is not None else 0.0
+        usual = HUBER if isinstance(self.teacher.codec, IdentityCodec) else 0.0
         self._huber: float = usual if options.huber is None else options.huber
         self._targets = step_targets(data.train, known)
         self._val_targets = step_targets(data.val, known)

@@ -37,7 +37,22 @@ FIGURES = {  # that say more than the first of their study
     "text-anagrams": "pairs-1.png",
     "text-hybrids": "colour.png",
 }
-WIDTH, COLOURS = 1400, 64  # of a picture on the page
+FIRST = (  # in the gallery: what can be liked without reading
+    "prompt-to-prompt",
+    "text-to-image",
+    "ddim-steps",
+    "sdedit",
+    "inpainting",
+    "restoration",
+    "text-sdedit",
+    "anagrams",
+    "hybrids",
+    "text-anagrams",
+    "text-hybrids",
+    "course-unets",
+    "class-guidance",
+)
+WIDTH, COLOURS = 1400, 256  # of a picture on the page
 
 
 def entry(folder: Path) -> str:
@@ -77,7 +92,7 @@ def entry(folder: Path) -> str:
 
 
 def main(folders: list[Path]) -> None:
-    order = list(STUDIES)
+    order = [*FIRST, *(name for name in STUDIES if name not in FIRST)]
     ordered = sorted(
         (each for each in folders if (each / "results.json").exists()),
         key=lambda each: order.index(each.name),

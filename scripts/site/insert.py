@@ -15,6 +15,7 @@ from typing import Any
 import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from latentdiff.apps.cli.root import root
 
@@ -26,16 +27,27 @@ LINKS = {  # of sections, as they are in the repository and on the site
     MEASURED: "images/kernels.png",
     "benchmarks/README.md": "#the-benchmarks",
 }
+BOOSTS = {"questions.md": 8.0, "reference/": 0.2, "quality.md": 0.5, "errata.md": 0.5, "licences.md": 0.5}
+USUAL = 2.0
 SPECIAL = "<>|*_$[]~"  # signs that Markdown would take for its own
 # click's "[default: 16; x>=1]" at the end of a help text
 EXTRA = re.compile(r"\s\s\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]$")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The hook of mkdocs: a page with its marks replaced; an unknown command or file stops the build."""
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """The hook of mkdocs: a page with its marks replaced; an unknown command or file stops the build.
+
+    The search finds pages that explain before the functions of the reference.
+    """
+    page.meta.setdefault("search", {"boost": boost(page.file.src_uri)})
     return MARK.sub(
         lambda mark: {"options": options, "code": code, "section": section}[mark[1]](mark[2]), markdown
     )
+
+
+def boost(place: str) -> float:
+    """The weight of a page in the search, by its place below docs/."""
+    return next((weight for start, weight in BOOSTS.items() if place.startswith(start)), USUAL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -28,6 +28,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 STEM = f"latentdiff-{__version__}"
 BUILT = {
     ".venv",
+    ".venv-docs",
     "__pycache__",
     "build",
     "dist",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import click
 import pytest
@@ -122,7 +122,11 @@ def test_hooks_refuse_what_they_cannot_show() -> None:
         insert.options("no-such-command")
     with pytest.raises(ValueError, match="expected a heading"):
         insert.section("README.md#No such heading")
-    assert insert.on_page_markdown("<!-- section: README.md#Licence -->").lstrip().startswith("Apache-2.0")
+    page = SimpleNamespace(meta={}, file=SimpleNamespace(src_uri="reference/models.md"))
+    text = insert.on_page_markdown("<!-- section: README.md#Licence -->", page=page)
+    assert text.lstrip().startswith("Apache-2.0")
+    weights = [insert.boost(place) for place in ("questions.md", "training.md", "reference/models.md")]
+    assert weights == sorted(weights, reverse=True) and page.meta == {"search": {"boost": weights[2]}}
 
 
 @needs_tools

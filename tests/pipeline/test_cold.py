@@ -25,6 +25,7 @@ from latentdiff.errors import InputError
 from latentdiff.nn import build
 from latentdiff.nn.networks import ConvNeXtConfig
 from latentdiff.ops.random import Key
+from latentdiff.pipeline.checkpoint.folder import Writer
 from latentdiff.pipeline.cold import ColdModel, load_cold
 from latentdiff.train.cold import ColdTask
 
@@ -173,9 +174,18 @@ def test_intensities_of_cells_are_fitted_drawn_and_laid_out_as_images() -> None:
 )
 def test_cells_that_cannot_be_are_refused(tensors: dict[str, Tensor]) -> None:
     with pytest.raises(
-        InputError, match="file: expected weights, a finite mean and covariance of square grids of cells"
+        InputError,
+        match="file: expected positive weights, a finite mean and covariance of square grids of cells",
     ):
         Intensities.stored(tensors, 1, "file")
+
+
+def test_only_cells_may_be_a_mixture(tiny_cold_run: Path, tmp_path: Path) -> None:
+    model = load_cold(tiny_cold_run)
+    images = torch.linspace(-1, 1, 40).view(40, 1, 1, 1).expand(40, 1, 8, 8)
+    mixed = replace(model, intensities=Intensities.of(images, components=2))
+    with pytest.raises(ValueError, match="one normal distribution"):
+        mixed.write(Writer(tmp_path))
 
 
 def test_new_images_start_from_cells_or_flat(tiny_cold_run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 IMAGES = 16  # at once
 STEPS = 1000
+USUAL_STEPS = 100  # of the scale on the page; a sampler that visits every level gets all of them
 GUIDANCE = 20.0
 PROMPT = 500  # characters
 SIDE = 4096  # pixels of an uploaded image
@@ -19,6 +20,7 @@ MODELS = 3  # kept in memory
 def describe() -> str:
     """The limits as one line of the page."""
     return (
-        f"At most {IMAGES} images at once, {STEPS} steps, prompts of {PROMPT} characters, uploads of"
-        f" {UPLOAD // 2**20} MB and {SIDE} pixels a side. One drawing is made at a time; {WAITING} may wait."
+        f"At most {IMAGES} images at once, {USUAL_STEPS} steps ({STEPS} of ddpm), prompts of {PROMPT}"
+        f" characters, uploads of {UPLOAD // 2**20} MB and {SIDE} pixels a side. One drawing is made"
+        f" at a time; {WAITING} may wait."
     )

@@ -47,9 +47,23 @@ class ListedModel:
         return self.pipeline.tokenizer is not None
 
     @property
-    def example(self) -> str:
-        """A prompt of its training data, where one is known."""
-        return str(about(self.checkpoint.folder).get("example", ""))
+    def prompts(self) -> tuple[str, ...]:
+        """Prompts like those of its training data, where some are known; the first is the example."""
+        return tuple(map(str, about(self.checkpoint.folder).get("prompts", ())))
+
+    @property
+    def calls(self) -> int | None:
+        """The calls by which a student draws; None: any other model."""
+        return None if self.pipeline.student is None else self.pipeline.student.calls
+
+    @property
+    def about(self) -> str:
+        """What it draws, in a line."""
+        height, width = self.shape[1:]
+        usual = f"{self.pipeline.data or 'images'}, {height} x {width}"
+        text = str(about(self.checkpoint.folder).get("title", usual))
+        said = self.calls is None or re.search(r"\bcalls?\b", text)
+        return text if said else f"{text}, in {self.calls} calls"
 
     @property
     def solvers(self) -> tuple[Solver, ...]:
@@ -79,6 +93,16 @@ class ModelList:
             newest.setdefault(folder if folder.parent == FOLDER else folder.parent, folder)
         found = [self._register(folder) for folder in newest.values() if _has_denoiser(folder)]
         return list(dict.fromkeys([*self._first, *found, *([] if also is None else [also])]))
+
+    def choices(self, *, also: str | None = None) -> list[tuple[str, str]]:
+        """What the page shows for each of :meth:`names`, and the name: students are called fast."""
+        names = self.names(also=also)
+        return [(f"{name} (fast)" if self._is_student(name) else name, name) for name in names]
+
+    def _is_student(self, name: str) -> bool:
+        with suppress(InputError):
+            return "student" in open_checkpoint(self._known[name]).json(INDEX)
+        return False
 
     def load(self, name: str) -> ListedModel:
         """The model of that name; InputError where there is none."""

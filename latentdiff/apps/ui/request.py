@@ -34,10 +34,11 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class PageRequest(Config):
-    """The controls; ``label`` is a class by name or ALL_CLASSES, ``prompt`` "" for none."""
+    """The controls; ``label`` is a class by name or ALL_CLASSES, ``prompt`` and ``negative`` "" for none."""
 
     label: str = Field(ALL_CLASSES, max_length=300)
     prompt: str = Field("", max_length=PROMPT)
+    negative: str = Field("", max_length=PROMPT)
     sampler: Sampler = "ddim"
     steps: Whole = Field(50, ge=1, le=STEPS)
     guidance: float = Field(1.0, ge=0, le=GUIDANCE)
@@ -51,7 +52,11 @@ class PageRequest(Config):
             raise InputError(f"guidance {self.guidance:g} needs {what} to exaggerate; expected 1 here")
         if model.pipeline.student is not None:  # it has one sampler and one number of steps
             return Sampling(guidance=self.guidance)
-        return Sampling(sampler=self.sampler, steps=self.steps, guidance=self.guidance)
+        guided = model.takes_text and self.prompt and self.guidance != 1
+        negative = self.negative if guided else ""
+        return Sampling(
+            sampler=self.sampler, steps=self.steps, guidance=self.guidance, negative_prompt=negative
+        )
 
     def labels(self, model: ListedModel) -> list[str] | list[int] | None:
         """A prompt or a class for each image; None: unconditional."""
@@ -96,14 +101,27 @@ class PageRequest(Config):
         )
 
 
+def usual_request(model: ListedModel, sampler: Sampler = "ddim") -> PageRequest:
+    """The controls as they are for a model before anybody changes them."""
+    classes, scale = model.pipeline.classes, model.pipeline.guidance
+    if scale == 1 and model.calls is None:
+        scale = 4 if model.takes_text else 2 if classes else 1
+    return PageRequest(
+        prompt=next(iter(model.prompts), "") if model.takes_text else "",
+        sampler=sampler,
+        steps=min(usual_steps(sampler), model.pipeline.schedule.T),
+        guidance=min(scale, GUIDANCE),
+    )
+
+
 def usual_steps(sampler: Sampler) -> int:
     """The default steps of a sampler; as many as the page allows where it visits every level."""
     return min(STEPS, SAMPLERS[sampler].steps or STEPS)
 
 
-def parse_controls(label: Any, prompt: Any, *others: Any) -> PageRequest:
+def parse_controls(label: Any, prompt: Any, negative: Any, *others: Any) -> PageRequest:
     """The controls' values, in the order of the fields, checked. InputError names the first wrong one."""
-    values = (label or "", (prompt or "").strip(), *others)
+    values = (label or "", (prompt or "").strip(), (negative or "").strip(), *others)
     return parse(PageRequest, dict(zip(PageRequest.model_fields, values, strict=True)))
 
 
@@ -113,7 +131,7 @@ def controls_of(recipe: Recipe, *, eta: float | None = 0.0) -> PageRequest:
     InputError, one line, for what the page has no control for.
     """
     settings = recipe.settings[0]
-    controls = {"sampler", "steps", "guidance"}
+    controls = {"sampler", "steps", "guidance", "negative_prompt"}
     usual = eta if recipe.made_by == "sample" else 0.0
     same = usual is None or settings.eta in (None, usual)
     others = settings.model_dump(exclude_defaults=True, exclude=controls | ({"eta"} if same else set()))
@@ -133,15 +151,40 @@ def controls_of(recipe: Recipe, *, eta: float | None = 0.0) -> PageRequest:
             f"the picture shows {recipe.n} images of {settings.steps} steps, expected at most {IMAGES} of"
             f" {STEPS} here; `latentdiff sample --like` repeats it"
         )
-    values = settings.model_dump(include=controls) | {
+    values = settings.model_dump(include=controls - {"negative_prompt"}) | {
         "label": recipe.label or ALL_CLASSES,
         "prompt": next(iter(recipe.prompts), ""),
+        "negative": settings.negative_prompt,
         "steps": settings.steps or usual_steps(settings.sampler),
         "guidance": 1.0 if settings.guidance is None else settings.guidance,
         "seed": recipe.seed,
         "n": recipe.n,
     }
     return parse(PageRequest, values, "the picture")
+
+
+def in_words(recipe: Recipe) -> str:
+    """The settings of a picture in a line of words."""
+    settings, steps = recipe.settings[0], recipe.settings[0].steps
+    made = {"edit": "an edit", "inpaint": "a filled-in picture"}.get(recipe.made_by, "")
+    scale = settings.guidance
+    parts = [
+        re.sub("/checkpoint-[^/]*$", "", recipe.run).rsplit("/", 1)[-1],
+        made,
+        *(f"“{prompt}”" for prompt in recipe.prompts),
+        f"not “{settings.negative_prompt}”" if settings.negative_prompt else "",
+        f"class {recipe.label}" if recipe.label else "",
+        f"strength {recipe.strength:g}" if recipe.made_by == "edit" and recipe.strength is not None else "",
+        f"{settings.sampler}" + (f", {steps} steps" if steps else ""),
+        f"guidance {scale:g}" if scale is not None and scale != 1 else "",
+        f"seed {recipe.seed}",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def plain(text: str) -> str:
+    """A text as Markdown that shows it as it is: what a file brings is neither laid out nor fetched."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
 def error_html(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
+from threading import Thread
 from typing import Any
 
 from latentdiff.apps.ui.limits import UPLOAD, WAITING
@@ -58,8 +59,9 @@ def serve(
     from gradio.route_utils import FnIndexInferError
     from starlette.middleware import Middleware
 
-    from latentdiff.apps.ui.page import CSS, FONTS, MONO, page
+    from latentdiff.apps.ui.page import CONTRAST, CSS, FONTS, MONO, page
 
+    Thread(target=service.draw_opening, name="opening", daemon=True).start()
     allowed = Middleware(
         RequestFilter, names=host_names(host, names), lookup_errors=(LookupError, FnIndexInferError)
     )
@@ -80,7 +82,7 @@ def serve(
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
-        theme=gr.themes.Default(font=FONTS, font_mono=MONO),
+        theme=gr.themes.Default(font=FONTS, font_mono=MONO).set(**CONTRAST),
         css=CSS,
     )
     return blocks

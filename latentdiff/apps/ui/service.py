@@ -6,20 +6,23 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from secrets import token_urlsafe
 from threading import Event
 from typing import Any
+from zipfile import ZipFile
 
 from torch import Tensor
 
 from latentdiff.apps.ui.canvas import canvas, image_of, painted_mask
 from latentdiff.apps.ui.drawing import Preview, stream
-from latentdiff.apps.ui.limits import KEPT
+from latentdiff.apps.ui.limits import HISTORY, KEPT
 from latentdiff.apps.ui.models import ListedModel, ModelList
-from latentdiff.apps.ui.request import ALL_CLASSES, PageRequest, controls_of
+from latentdiff.apps.ui.request import ALL_CLASSES, PageRequest, controls_of, usual_request
 from latentdiff.config.recipe import CommandRecipe, Recipe
 from latentdiff.config.restoration import Restoration, Solver
 from latentdiff.data import to_uint8
@@ -27,33 +30,64 @@ from latentdiff.data.classes import label_text
 from latentdiff.edit import Recorder, SampleResult, inpaint, level_of, sdedit
 from latentdiff.errors import InputError
 from latentdiff.parallel.device import dtype_name
+from latentdiff.pipeline.batching import Cancelled
 from latentdiff.pipeline.conditioner import Labels
-from latentdiff.viz.images import Pixels, class_columns, image_grid, read_recipe, save_image
+from latentdiff.viz.images import Pixels, class_columns, image_grid, read_recipe, save_gif, save_image
+
+Moment = tuple[str, Pixels, Pixels]  # a line, x_t and the estimate of x_0 as grids
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A finished drawing: ``grid``, all images in one PNG; ``files``, each alone with a caption; ``archive``,
+    these in a ZIP file; ``gif``, the denoising; ``moments`` of it; ``pair``: the first image of an edit
+    before and after, enlarged.
+    """
+
+    grid: Path
+    files: Sequence[tuple[Path, str]]
+    archive: Path
+    gif: Path
+    moments: Sequence[Moment]
+    pair: tuple[Pixels, Pixels] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class PageView:
     """The page during a drawing: a status line, x_t and the estimate of x_0 as grids; at the end the files.
 
-    ``grid``: all images in one PNG; ``files``: each alone, with a caption.
+    ``done``: what there is at the end; None before.
     """
 
     status: str
     noisy: Pixels
     estimate: Pixels
-    grid: Path | None = None
-    files: Sequence[tuple[Path, str]] = ()
+    done: Finished | None = None
+
+    @property
+    def grid(self) -> Path | None:
+        """The file of all images."""
+        return None if self.done is None else self.done.grid
+
+    @property
+    def files(self) -> Sequence[tuple[Path, str]]:
+        """The file of each image, with a caption."""
+        return () if self.done is None else self.done.files
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A requested drawing: the function that draws it, and the recipe and captions of its pictures."""
+    """A requested drawing: the function that draws it, and the recipe and captions of its pictures.
+
+    ``before``: the image [1, C, H, W] that it edits; None: it is drawn from noise.
+    """
 
     model: ListedModel
     request: PageRequest
     recipe: Recipe
     labels: Labels  # one for all images, or one for each
     draw: Callable[[Recorder], SampleResult]
+    before: Tensor | None = None
 
     @property
     def columns(self) -> int | None:
@@ -74,6 +108,26 @@ class PageService:
 
     def __init__(self, models: ModelList, folder: Path) -> None:
         self.models, self._folder, self._numbers = models, folder, count()
+        self._opening: tuple[str, PageView] | None = None
+        self._closed = Event()
+
+    def draw_opening(self) -> None:
+        """Draw what the page opens with: pictures of the first model as it is, for all visitors."""
+        name = self.models.names()[0]
+        with suppress(Cancelled):
+            *_, view = self.sample(name, usual_request(self.models.load(name)), stop=self._closed)
+            self._opening = name, view
+
+    def opening(self, name: str) -> PageView | None:
+        """The pictures of :meth:`draw_opening`; None where they are not there (yet), or of another model."""
+        if self._opening is None or self._opening[0] != name:
+            return None
+        view = self._opening[1]
+        return view if view.grid is not None and view.grid.exists() else None
+
+    def close(self) -> None:
+        """Stop the drawing of the opening pictures."""
+        self._closed.set()
 
     def sample(self, name: str, request: PageRequest, *, stop: Event | None = None) -> Iterator[PageView]:
         """Images from noise. InputError for what the model cannot follow; Cancelled once ``stop`` is set."""
@@ -127,7 +181,7 @@ class PageService:
         job = self._sampling(name, request.model_copy(update={"n": 1}))
         *_, found = stream(job.draw, (1, *job.model.shape), stop=stop)
         assert isinstance(found, SampleResult)
-        return canvas(to_uint8(found.images)[0].permute(1, 2, 0).numpy(), job.model.shape)
+        return _enlarged(found.images, job.model.shape)
 
     def repeat(self, path: str | Path) -> tuple[str | None, PageRequest, Recipe]:
         """The model that drew a picture (None: its weights are not found), the controls and the recipe.
@@ -165,10 +219,11 @@ class PageService:
     ) -> Job:
         """The job that applies ``edit`` to ``request.n`` copies of an image."""
         request, label = request.for_edit(model), request.edit_label(model)
-        images = image_of(image, model.shape).expand(request.n, -1, -1, -1)
+        before = image_of(image, model.shape)
+        images = before.expand(request.n, -1, -1, -1)
         draw = partial(edit, images, settings=request.settings(model), label=label, seed=request.seed)
         stored = request.recipe(model, **recipe)
-        return Job(model, request, stored, label, lambda recorder: draw(recorder=recorder))
+        return Job(model, request, stored, label, lambda recorder: draw(recorder=recorder), before)
 
     def _compared(
         self, jobs: tuple[Job, Job], stop: Event | None
@@ -181,31 +236,75 @@ class PageService:
 
     def _views(self, job: Job, stop: Event | None) -> Iterator[PageView]:
         begun, shape = time.monotonic(), (job.request.n, *job.model.shape)
+        moments: list[Moment] = []
         for found in stream(job.draw, shape, stop=stop):
             if isinstance(found, Preview):
                 noisy = image_grid(found.noisy, columns=job.columns)
                 estimate = image_grid(found.estimate, columns=job.columns)
-                yield PageView(f"t = {found.t}: {found.share:.0%}", noisy, estimate)
+                line = f"t = {found.t}: {found.share:.0%}"
+                moments.append((line, noisy, estimate))
+                yield PageView(line, noisy, estimate)
             else:
                 noun = "image" if job.request.n == 1 else "images"
-                status = f"{job.request.n} {noun} in {time.monotonic() - begun:.1f} s"
+                status = f"{job.request.n} {noun} in {time.monotonic() - begun:.1f} s{_unknown_words(job)}"
                 # not the last estimate: known pixels are put back after the last move
                 grid = image_grid(found.images, columns=job.columns)
-                yield PageView(status, grid, grid, *self._saved(job, found.images, grid))
+                moments.append((status, grid, grid))
+                yield PageView(status, grid, grid, self._saved(job, found.images, moments))
 
-    def _saved(self, job: Job, images: Tensor, picture: Pixels) -> tuple[Path, list[tuple[Path, str]]]:
-        """Save a drawing as one ``picture`` and image by image; the files of the oldest are deleted."""
+    def _saved(self, job: Job, images: Tensor, moments: Sequence[Moment]) -> Finished:
+        """Save a drawing as one picture, image by image, as an archive of these, and as a GIF of its
+        ``moments``; the files of the oldest are deleted.
+        """
         number = next(self._numbers)
-        folder = self._folder / f"{number:06d}"
+        folder = self._folder / f"{number:06d}-{token_urlsafe(12)}"  # which no other visitor can guess
         model = re.sub("[^A-Za-z0-9]+", "-", job.model.name)[-60:].strip("-")
         name = f"{model}-{job.recipe.made_by}-seed{job.request.seed}"
         grid = folder / f"{name}-grid.png"
-        save_image(picture, grid, recipe=job.recipe)
+        save_image(moments[-1][2], grid, recipe=job.recipe)
         files = []
         for k, image in enumerate(to_uint8(images)):
             label = job.caption(k)
             path = folder / f"{name}-{k:02d}.png"
             save_image(image.permute(1, 2, 0).squeeze(2).numpy(), path, recipe=job.recipe.of_one(k, label))
             files.append((path, f"seed {job.request.seed + k}" + (f" · {label[:40]}" if label else "")))
-        shutil.rmtree(self._folder / f"{number - KEPT:06d}", ignore_errors=True)
-        return grid, files
+        archive, gif = folder / f"{name}.zip", folder / f"{name}.gif"
+        with ZipFile(archive, "w") as packed:
+            for path, _ in files:
+                packed.write(path, path.name)
+        save_gif([estimate for _, _, estimate in moments], gif, milliseconds=200)
+        for old in self._folder.glob(f"{number - KEPT:06d}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        pair = None
+        if job.before is not None:
+            before, after = (_enlarged(each, job.model.shape) for each in (job.before, images))
+            pair = before, after
+        return Finished(grid, files, archive, gif, moments, pair)
+
+    def kept(self, pictures: Any) -> list[tuple[str, str]]:
+        """Paths and captions of the pictures that a browser names, by path below the folder of the page and
+        caption; those that are no pictures of this page any more are left out.
+        """
+        found = []
+        for entry in pictures if isinstance(pictures, list) else []:
+            match entry:
+                case [str(name), str(caption)] if re.fullmatch(r"\d{6}-[\w-]+/[\w.-]+\.png", name):
+                    if (path := self._folder / name).is_file():
+                        found.append((str(path), caption))
+        return found[:HISTORY]
+
+    def place(self, path: Path) -> str:
+        """The name of a picture below the folder of the page."""
+        return path.relative_to(self._folder).as_posix()
+
+
+def _enlarged(images: Tensor, shape: tuple[int, ...]) -> Pixels:
+    """The first of some images, as it is shown on a canvas."""
+    return canvas(to_uint8(images[:1])[0].permute(1, 2, 0).numpy(), shape)
+
+
+def _unknown_words(job: Job) -> str:
+    """The words of the prompt that the model has not learned."""
+    tokenizer = job.model.pipeline.tokenizer
+    unknown = [] if tokenizer is None else tokenizer.unknown(job.request.prompt)
+    return f" · words that it does not know: {', '.join(unknown)[:200]}" if unknown else ""

@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
 import gradio as gr
 
 from latentdiff.apps.ui.canvas import blank, canvas, editor_image, open_upload
-from latentdiff.apps.ui.request import parse_controls
+from latentdiff.apps.ui.limits import STEPS
+from latentdiff.apps.ui.request import in_words, parse_controls, plain
 from latentdiff.apps.ui.service import PageView
 from latentdiff.apps.ui.widgets import (
     QUIET,
     SKIP,
+    DrawingWidgets,
     SharedWidgets,
     Updates,
     controls,
     controls_update,
     error_messages,
     file_update,
-    history_update,
-    view_updates,
+    new_seed,
+    steps_update,
 )
 from latentdiff.viz.images import Pixels
 
 EDIT, FILL = "Edit: noise the image, then denoise it", "Fill in: brush over what is missing"
 COLORS = ["#ffffff", "#000000", "#d62728", "#ffdd33", "#2ca02c", "#1f77b4"]
 MASK = ["#ff2d95"]
+SMALL: dict[str, Any] = {"size": "sm", "min_width": 110}
 
 
-def sample_tab(widgets: SharedWidgets) -> None:
+def sample_tab(widgets: SharedWidgets) -> DrawingWidgets:
     """Lay out the tab that draws from noise."""
+    another: list[gr.Button] = []
 
-    def start(stop: Event, history: list[Any], run: str, *values: Any) -> Updates:
-        views = widgets.service.sample(run, parse_controls(*values), stop=stop)
-        return view_updates(views, history)
+    def start(stop: Event, run: str, *values: Any) -> Iterator[PageView]:
+        return widgets.service.sample(run, parse_controls(*values), stop=stop)
 
-    widgets.drawing("sample", start, [])
+    def more() -> None:
+        another.append(gr.Button("Another", scale=1, min_width=80, elem_id="another"))
+
+    made = widgets.drawing("sample", start, [], more=more)
+    another[0].click(new_seed, None, widgets.seed, **QUIET).success(**made.event)
+    return made
 
 
 def compare_tab(widgets: SharedWidgets) -> list[Any]:
@@ -45,41 +54,68 @@ def compare_tab(widgets: SharedWidgets) -> list[Any]:
     gr.Markdown(
         "Left: the settings of the page. Right: these. Both start from the same noise.", elem_classes="quiet"
     )
+    others = controls("b", widgets.first, sampler="dpm++")
     with gr.Accordion("Settings of the right side", open=True):
-        others = controls("b", sampler="dpm++")
+        for control in others:
+            control.render()
+    widgets.connect(others)
 
-    def start(stop: Event, history: list[Any], *values: Any) -> Updates:
-        second, run, first, same = values[:5], values[5], values[6:11], values[11:]
+    def start(stop: Event, pictures: Any, *values: Any) -> Updates:
+        k = len(others)
+        second, run, first, same = values[:k], values[k], values[k + 1 : 2 * k + 1], values[2 * k + 1 :]
         requests = parse_controls(*first, *same), parse_controls(*second, *same)
-        return _pair_updates(widgets.service.compare(run, requests, stop=stop), history)
+        return _pair_updates(widgets, widgets.service.compare(run, requests, stop=stop), pictures)
 
-    files = {"left": "Download the left", "right": "Download the right"}
-    widgets.drawing("compare", start, others, button="Draw both", pictures=("Left", "Right"), files=files)
+    draw, status = widgets.buttons("compare", "Draw both")
+    with gr.Row(elem_classes=["pair", "pixels"]):  # beside each other, on a phone too
+        sides = [
+            widgets.picture(f"{side}-compare", side.title(), f"The pictures of the {side} side")
+            for side in ("left", "right")
+        ]
+    with gr.Row(elem_classes="files"):
+        files = [
+            gr.DownloadButton(f"Download the {side}", interactive=False, elem_id=f"file-{side}", **SMALL)
+            for side in ("left", "right")
+        ]
+    outputs = [status, *sides, *files, widgets.pictures, widgets.gallery]
+    draw.click(**widgets.event(start, [widgets.pictures, *others, *widgets.inputs], outputs))
     return others
 
 
-def _pair_updates(pairs: Iterator[tuple[PageView | None, PageView | None]], history: list[Any]) -> Updates:
-    """Updates of the status, both pictures, both downloads, the history and the gallery, for each pair."""
+def _pair_updates(
+    widgets: SharedWidgets, pairs: Iterator[tuple[PageView | None, PageView | None]], pictures: Any
+) -> Updates:
+    """Updates of the status, both pictures, both downloads, the kept pictures and the gallery."""
     for left, right in pairs:
         named = [(name, view) for name, view in (("Left", left), ("right", right)) if view is not None]
-        status = " · ".join(f"{name}: {view.status}" for name, view in named)
+        status = plain(" · ".join(f"{name}: {view.status}" for name, view in named))
         images = [SKIP if view is None else view.estimate for view in (left, right)]
-        gallery = history_update(history, right or left)
-        history = history if gallery[0] is SKIP else gallery[0]
+        gallery = widgets.history_update(pictures, right or left)
+        pictures = pictures if gallery[0] is SKIP else gallery[0]
         yield [status, *images, file_update(left), file_update(right), *gallery]
 
 
-def edit_tab(widgets: SharedWidgets) -> gr.Dropdown:
+@dataclass(frozen=True, eq=False)
+class EditWidgets:
+    """What other parts of the page change of the tab that edits."""
+
+    editor: gr.ImageEditor
+    purpose: gr.Radio
+    strength: gr.Slider
+    solver: gr.Dropdown
+    drawing: DrawingWidgets
+
+
+def edit_tab(widgets: SharedWidgets) -> EditWidgets:
     """Lay out the tab that works on an image: one that is uploaded, painted or drawn, edited as a whole or
-    filled in; returns the solvers, which depend on the model.
+    filled in.
     """
     purpose = gr.Radio([EDIT, FILL], value=EDIT, label="What to do", elem_id="what")
-    with gr.Row():
-        small: dict[str, Any] = {"size": "sm", "min_width": 120}
-        upload = gr.UploadButton("Upload an image", file_types=["image"], elem_id="image", **small)
-        take = gr.Button("Take a sample", elem_id="taken", **small)
-        black = gr.Button("Black canvas", elem_id="black", **small)
-        white = gr.Button("White canvas", elem_id="white", **small)
+    with gr.Row(elem_classes="files"):
+        upload = gr.UploadButton("Upload an image", file_types=["image"], elem_id="image", **SMALL)
+        take = gr.Button("Take a sample", elem_id="taken", **SMALL)
+        black = gr.Button("Black canvas", elem_id="black", **SMALL)
+        white = gr.Button("White canvas", elem_id="white", **SMALL)
     editor = gr.ImageEditor(
         label="Image",
         type="numpy",
@@ -101,55 +137,54 @@ def edit_tab(widgets: SharedWidgets) -> gr.Dropdown:
 
     def start(
         stop: Event,
-        history: list[Any],
         purpose: str,
         edited: dict[str, Any] | None,
         strength: float,
         solver: Any,
         run: str,
         *values: Any,
-    ) -> Updates:
+    ) -> Iterator[PageView]:
         request, parts = parse_controls(*values), edited or {}
         if purpose == EDIT:
-            views = widgets.service.edit(run, request, editor_image(edited), strength, stop=stop)
-        else:
-            image, layers = parts.get("background"), parts.get("layers") or []
-            views = widgets.service.inpaint(run, request, image, layers, solver, stop=stop)
-        return view_updates(views, history)
+            return widgets.service.edit(run, request, editor_image(edited), strength, stop=stop)
+        image, layers = parts.get("background"), parts.get("layers") or []
+        return widgets.service.inpaint(run, request, image, layers, solver, stop=stop)
 
     def taken(stop: Event, run: str, *values: Any) -> Updates:
         request = parse_controls(*values)
 
         def updates() -> Updates:
             image = widgets.service.sample_one(run, request, stop=stop)
-            yield [f"Taken: seed {request.seed}", _filled(image)]
+            yield [f"Taken: seed {request.seed}", filled(image)]
 
         return updates()
 
     def emptied(run: str, value: int) -> Any:
         with error_messages():
-            return _filled(blank(widgets.service.models.load(run).shape, value))
+            return filled(blank(widgets.service.models.load(run).shape, value))
 
     def uploaded(run: str, path: str) -> Any:
         with error_messages():
-            return _filled(canvas(open_upload(path), widgets.service.models.load(run).shape))
+            return filled(canvas(open_upload(path), widgets.service.models.load(run).shape))
 
     def pasted(run: str, edited: dict[str, Any] | None) -> Any:
         with error_messages():
-            image = (edited or {}).get("background")
-            return SKIP if image is None else _filled(canvas(image, widgets.service.models.load(run).shape))
+            image, shape = (edited or {}).get("background"), widgets.service.models.load(run).shape
+            # an image that is set here counts as uploaded, too: that of a canvas is left as it is
+            fits = image is not None and image.shape[:2] == blank(shape, 0).shape[:2]
+            return SKIP if image is None or fits else filled(canvas(image, shape))
 
-    status = widgets.drawing("edit", start, [purpose, editor, strength, solver])
-    widgets.on_click(take, taken, widgets.inputs, [status, editor])
+    made = widgets.drawing("edit", start, [purpose, editor, strength, solver], pair=True)
+    take.click(**widgets.event(taken, widgets.inputs, [made.status, editor]))
     black.click(lambda run: emptied(run, 0), widgets.run, editor, **QUIET)
     white.click(lambda run: emptied(run, 255), widgets.run, editor, **QUIET)
     editor.upload(pasted, [widgets.run, editor], editor, **QUIET)
     upload.upload(uploaded, [widgets.run, upload], editor, **QUIET)
     purpose.change(_for_purpose, purpose, [strength, solver, editor], **QUIET)
-    return solver
+    return EditWidgets(editor, purpose, strength, solver, made)
 
 
-def _filled(image: Pixels) -> dict[str, Any]:
+def filled(image: Pixels) -> dict[str, Any]:
     """The value of an editor that shows an image with nothing painted on it."""
     return {"background": image, "layers": [], "composite": None}
 
@@ -172,33 +207,39 @@ def repeat_tab(widgets: SharedWidgets) -> None:
         " page takes them over; *Draw* in the tab *Sample* then draws it again."
     )
     upload = gr.File(label="A PNG", file_types=[".png"], elem_id="upload")
-    status = gr.Markdown(elem_id="status-repeat")
-    about = gr.JSON(label="Its settings", visible=False, elem_id="about")
+    status = gr.Markdown(elem_id="status-repeat", elem_classes="status")
 
     def read(path: str) -> list[Any]:
         with error_messages():
-            models = widgets.service.models
-            name, request, recipe = widgets.service.repeat(path)
-            if name is None:
-                run, fitted = SKIP, [SKIP] * 5
-                message = (
-                    "The model that drew this picture is not here: with another one it becomes another"
-                    " picture."
-                )
-            else:
-                fitted = controls_update(models.load(name))
-                run = gr.update(value=name, choices=models.names(also=name))
-                message = (
-                    "Its settings are taken over: *Draw* in the tab *Sample* draws it again."
-                    if recipe.made_by == "sample"
-                    else "An edit, whose image is not in the file. Its settings are taken over; give the"
-                    " image in *Edit*."
-                )
-            values = dict(request).values()  # in the order of the controls
-            updates = [
-                update | {"value": value} for update, value in zip([*fitted, SKIP, SKIP], values, strict=True)
-            ]
-            shown = gr.update(value=recipe.model_dump(mode="json", exclude_defaults=True), visible=True)
-            return [run, *updates, message, shown]
+            updates, message = settings_of(widgets, path)
+            return [*updates, message]
 
-    upload.upload(read, upload, [*widgets.inputs, status, about], **QUIET)
+    widgets.adoptions.append(upload.upload(read, upload, [*widgets.inputs, status], **QUIET))
+
+
+def settings_of(widgets: SharedWidgets, path: str) -> tuple[list[Any], str]:
+    """Updates of the model and the controls that repeat a picture, and a line about it.
+
+    InputError for a file without settings, or with settings that the page has no control for.
+    """
+    models = widgets.service.models
+    name, request, recipe = widgets.service.repeat(path)
+    if name is None:
+        run, fitted, T = SKIP, [SKIP] * len(widgets.controls), STEPS
+        message = "The model that drew this picture is not here: with another one it becomes another picture."
+    else:
+        model = models.load(name)
+        fitted, T = controls_update(model), model.pipeline.schedule.T
+        run = gr.update(value=name, choices=models.choices(also=name))
+        message = (
+            "Its settings are taken over: *Draw* in the tab *Sample* draws it again."
+            if recipe.made_by == "sample"
+            else "An edit, whose image is not in the file. Its settings are taken over; give the image in"
+            " *Edit*."
+        )
+    values = dict(request)  # in the order of the controls
+    updates: list[Any] = []
+    for field, update in zip(values, [*fitted, SKIP, SKIP], strict=True):
+        more = steps_update(request.steps, T) if field == "steps" else {"value": values[field]}
+        updates.append({**(gr.update() if update is SKIP else update), **more})
+    return [run, *updates], f"{message}\n\n{plain(in_words(recipe))}"

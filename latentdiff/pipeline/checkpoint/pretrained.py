@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[2] / "assets" / "models"
 
 @dataclass(frozen=True)
 class Shipped:
-    """``about``: title, conditioning (key condition: classes or text) with an example prompt, works_on
+    """``about``: title, conditioning (key condition: classes or text) with prompts to try, works_on
     (latents or pixels), images to try it on, and the data, commands, hardware and figures of its training.
     """
 

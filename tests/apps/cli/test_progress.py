@@ -3,7 +3,13 @@
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from latentdiff.apps.cli.shared.progress import _rich_bar
 
 
 def on_a_terminal(line: str, cwd: Path) -> str:
@@ -28,3 +34,16 @@ def test_a_terminal_shows_that_a_training_has_started(tmp_path: Path) -> None:
         check=False,
     )
     assert piped.returncode == 1 and len(piped.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("width", [40, 60, 100, 160])
+def test_a_bar_keeps_percent_and_time_in_one_line(width: int) -> None:
+    console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
+    bar = _rich_bar("training", "{task.fields[values]}", console=console)
+    bar.update(bar.task_ids[0], completed=0.32, values="step 1234  loss 0.1234  412 images/s  lr 0.001")
+    bar.stop()
+    with console.capture() as shown:
+        console.print(bar.get_renderable())
+    (line,) = [line for line in shown.get().splitlines() if line.strip()]
+    assert len(line) <= width and " 32% " in line and "-:--:--" in line
+    assert ("images/s" in line) is (width >= 100)

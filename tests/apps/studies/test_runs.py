@@ -86,7 +86,7 @@ MICRO: dict[str, Any] = {
         side=None, epochs=(1, 2), batch=32, width=8, samples=12, steps=3, tested=12, levels=6, resamples=0
     ),
     "course-unets": course_unets.CourseUNetsSettings(
-        T=10, width=8, epochs=(1, 2), steps=3, samples=20, some=10, resamples=0
+        T=10, width=8, epochs=(1, 2), steps=3, samples=20, resamples=0
     ),
     "class-guidance": class_guidance.GuidanceSettings(
         unet=class_guidance.UNetSettings(vae=replace(VAE, latent="4x6x6"), width=16, batch=32, epochs=(1, 2)),

@@ -21,6 +21,7 @@ from latentdiff.viz.images import read_recipe
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.slow,
@@ -28,6 +29,9 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
     pytest.mark.filterwarnings("default"),
 ]
+SHIFTS = """window.shifts = 0; new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+}).observe({type: 'layout-shift', buffered: true})"""
 WAIT = 120_000  # milliseconds; loaded machines are slow
 
 
@@ -43,7 +47,9 @@ def url(
         port = free.getsockname()[1]
     before, folder = dict(os.environ), tmp_path_factory.mktemp("page")
     models = ModelList(tiny_folder / "runs", run=str(tiny_denoiser_run), device=torch.device("cpu"))
-    blocks = serve(PageService(models, folder), host="127.0.0.1", port=port, folder=str(folder))
+    service = PageService(models, folder)
+    service.draw_opening()
+    blocks = serve(service, host="127.0.0.1", port=port, folder=str(folder))
     yield f"http://127.0.0.1:{port}"
     blocks.close(verbose=False)
     os.environ.clear()
@@ -66,8 +72,9 @@ def tab(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
                 elsewhere.append(asked.url) if not asked.url.startswith((url, "data:", "blob:")) else None
             ),
         )
+        page.add_init_script(SHIFTS)
         page.goto(url)
-        page.wait_for_selector("#label-a", state="visible")
+        says(page, "sample", "4 images in")  # the page opens with pictures
         yield page
         assert page.evaluate("document.documentElement.scrollWidth") <= request.param
         browser.close()
@@ -81,14 +88,97 @@ def says(page: Any, which: str, text: str) -> None:
     )
 
 
-def downloaded(page: Any, which: str, path: Path) -> Path:
+def open_tab(page: Any, name: str) -> None:
+    """Open a tab, which a phone shows behind its button for more."""
+    found = page.get_by_role("tab", name=name)
+    if not found.first.is_visible():
+        page.get_by_label("More tabs").click()
+        page.get_by_role("button", name=name).last.click()
+        return
+    found.first.click()
+
+
+def unfold(page: Any) -> None:
+    """Show the settings, which a phone has folded."""
+    if not page.locator("#seed").is_visible():
+        page.click("#settings > button")
+        page.wait_for_selector("#seed", state="visible")
+
+
+def downloaded(page: Any, which: str, path: Path, kind: str = "file") -> Path:
     with page.expect_download() as download:
-        page.click(f"#file-{which}")
+        page.click(f"#{kind}-{which}")
     download.value.save_as(path)
     return path
 
 
+def test_the_page_opens_with_pictures_that_stay_where_they_are_and_are_named(tab: Any) -> None:
+    for which in ("draw-sample", "right-sample"):  # on the first screen of a phone, too
+        assert tab.locator(f"#{which}").bounding_box()["y"] < 500
+    assert tab.locator("#right-sample img").get_attribute("alt") == "The drawn pictures"
+    assert tab.locator("#gallery button.thumbnail-item").count() == 4
+    assert tab.evaluate("window.shifts") < 0.1
+    tab.locator("#gallery button.thumbnail-item").nth(1).click()
+    tab.wait_for_selector("#chosen", state="visible")
+    tab.get_by_text("class bee · ddim").wait_for()
+    assert tab.locator("#chosen-image").bounding_box()["height"] > 200
+    tab.get_by_role("tab", name="Sample").focus()
+    for name in ("draw-sample", "another", "stop-sample"):
+        tab.keyboard.press("Tab")
+        while tab.evaluate("document.activeElement.getAttribute('role')") == "tab":
+            tab.keyboard.press("Tab")
+        if tab.evaluate("document.activeElement.ariaLabel") == "More tabs":
+            tab.keyboard.press("Tab")
+        assert tab.evaluate("document.activeElement.id") == name
+    for place in ("Sample", "Compare", "Edit", "Repeat"):
+        open_tab(tab, place)
+        tab.wait_for_timeout(500)
+        found = axe.Axe().run(tab).response["violations"]
+        grave = [
+            (each["id"], each["nodes"][0]["html"])
+            for each in found
+            if each["impact"] in ("critical", "serious")
+        ]
+        assert not grave, place
+
+
+def test_pictures_and_settings_are_kept_over_a_reload_and_used_again(tab: Any, tmp_path: Path) -> None:
+    unfold(tab)
+    set_number(tab, "steps-a", 9)
+    tab.locator("#seed input").fill("77")
+    tab.locator("#seed input").press("Tab")
+    tab.keyboard.press("Control+Enter")
+    tab.wait_for_function("document.querySelectorAll('#gallery .thumbnail-item').length == 8")
+    tab.locator("#gallery .thumbnail-item").first.get_by_text("seed 77").wait_for()
+    for name in ("zip", "gif"):
+        assert downloaded(tab, "sample", tmp_path / name, name).stat().st_size > 100
+    last = tab.locator("#moment-sample input[type=number]")
+    last.fill("1")
+    last.press("Enter")
+    tab.get_by_text("The guess at t =").wait_for()
+    tab.wait_for_selector("#left-sample", state="visible")
+    tab.reload()
+    says(tab, "sample", "Drawn before: seed 77")
+    unfold(tab)
+    assert tab.locator("#gallery .thumbnail-item").count() == 8
+    assert tab.locator("#seed input").input_value() == "77"
+    assert tab.locator("#steps-a input[type=number]").input_value() == "9"
+    tab.locator("#gallery .thumbnail-item").nth(5).click()
+    tab.wait_for_selector("#chosen", state="visible")
+    tab.click("#use")
+    tab.wait_for_function("document.querySelector('#seed input').value == '1'")
+    tab.click("#vary")  # of seed 1, which is a bee
+    says(tab, "edit", "4 images in")
+    tab.wait_for_selector("#pair-edit", state="visible")
+    recipe = read_recipe(downloaded(tab, "edit", tmp_path / "varied.png"))
+    assert (recipe.made_by, recipe.label, recipe.seed, recipe.n) == ("edit", "bee", 1, 4)
+    open_tab(tab, "Sample")
+    tab.click("#another")
+    tab.wait_for_function("document.querySelector('#seed input').value != '1'")
+
+
 def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:
+    unfold(tab)
     set_number(tab, "steps-a", 20)
     tab.click("#draw-sample")
     says(tab, "sample", "t = ")
@@ -98,9 +188,10 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
     result = cli(f"sample --like {grid} --out {tmp_path}/again.png", cwd=tiny_folder)
     assert result.code == 0 and grid.read_bytes() == (tmp_path / "again.png").read_bytes()
     tab.wait_for_selector("#gallery img")
-    assert tab.locator("#gallery button.thumbnail-item").count() == 4
+    assert tab.locator("#gallery button.thumbnail-item").count() == 8
 
-    tab.get_by_role("tab", name="Compare").click()
+    open_tab(tab, "Compare")
+    unfold(tab)
     for which in "ab":  # both sides fit the model
         assert tab.locator(f"#guidance-{which} input[type=number]").input_value() == "2"
     tab.click("#draw-compare")
@@ -112,7 +203,7 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
     )
     assert read_recipe(left).seed == read_recipe(right).seed
 
-    tab.get_by_role("tab", name="Edit").click()
+    open_tab(tab, "Edit")
     tab.click("#draw-edit")
     tab.get_by_text("expected an image").wait_for()
     for name in ("cut.png", "photo.png"):
@@ -137,7 +228,7 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
         white = (np.asarray(image)[..., 0] == 255).mean()
     assert 0.2 < white < 0.95  # what was not painted is still there
 
-    tab.get_by_role("tab", name="Repeat").click()
+    open_tab(tab, "Repeat")
     assert (
         cli(
             "sample --run runs/denoiser -n 3 --label bee --steps 7 --seed 11 --out b.png", cwd=tiny_folder
@@ -146,7 +237,7 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
     )
     tab.set_input_files("#upload input[type=file]", tiny_folder / "b.png")
     says(tab, "repeat", "taken over")
-    tab.get_by_role("tab", name="Sample").click()
+    open_tab(tab, "Sample")
     tab.click("#draw-sample")
     says(tab, "sample", "3 images in")
     assert downloaded(tab, "sample", tmp_path / "c.png").read_bytes() == (tiny_folder / "b.png").read_bytes()
@@ -171,7 +262,7 @@ def test_who_waits_may_leave(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         for page in (first, second, third):
             page.set_default_timeout(WAIT)
             page.goto(url)
-            page.wait_for_selector("#label-a", state="visible")
+            says(page, "sample", "4 images in")
         first.click("#draw-sample")
         says(first, "sample", "t = ")
         second.click("#draw-sample")

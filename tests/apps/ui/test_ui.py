@@ -6,10 +6,12 @@ import shutil
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -20,7 +22,16 @@ from latentdiff.apps.ui import limits, server, service
 from latentdiff.apps.ui.canvas import SHOWN, blank, canvas, editor_image, image_of, open_upload, painted_mask
 from latentdiff.apps.ui.drawing import DrawingQueue, Preview, stream
 from latentdiff.apps.ui.models import ModelList
-from latentdiff.apps.ui.request import PageRequest, controls_of, error_html, parse_controls, usual_steps
+from latentdiff.apps.ui.request import (
+    PageRequest,
+    controls_of,
+    error_html,
+    in_words,
+    parse_controls,
+    plain,
+    usual_request,
+    usual_steps,
+)
 from latentdiff.apps.ui.service import PageService, PageView
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
@@ -81,6 +92,98 @@ def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: PageSer
     assert [caption for _, caption in views[-1].files][:2] == ["seed 3 · ant", "seed 4 · bee"]
 
 
+def test_a_finished_drawing_leaves_its_moments_an_archive_and_a_gif(page: PageService) -> None:
+    views = list(page.sample(name_of(page, "denoiser"), PageRequest(steps=5, n=3)))
+    done = views[-1].done
+    assert done is not None and done.pair is None
+    assert [line for line, _, _ in done.moments] == [view.status for view in views]
+    for view, (_, noisy, estimate) in zip(views, done.moments, strict=True):
+        assert (noisy == view.noisy).all() and (estimate == view.estimate).all()
+    with ZipFile(done.archive) as packed:
+        assert packed.namelist() == [path.name for path, _ in done.files] and packed.testzip() is None
+        assert packed.read(done.files[1][0].name) == done.files[1][0].read_bytes()
+    with Image.open(done.gif) as film:
+        assert film.n_frames > 2 and film.size == views[-1].estimate.shape[1::-1]
+
+
+def test_the_page_opens_with_what_its_controls_would_draw_once_for_all(page: PageService) -> None:
+    first = page.models.names()[0]
+    assert page.opening(first) is None  # not drawn yet
+    page.draw_opening()
+    view = page.opening(first)
+    assert view is not None and view.grid is not None and page.opening(first) is view
+    again = last(page.sample(first, usual_request(page.models.load(first))))
+    assert (again.estimate == view.estimate).all()
+    assert page.opening(page.models.names()[1]) is None
+    view.grid.unlink()  # the oldest pictures make room
+    assert page.opening(first) is None
+
+
+def test_a_server_that_ends_draws_no_opening_pictures(page: PageService) -> None:
+    page.close()
+    page.draw_opening()
+    assert page.opening(page.models.names()[0]) is None
+
+
+def test_the_guidance_of_a_model_is_within_the_scale_of_the_page(page: PageService) -> None:
+    model = page.models.load(name_of(page, "denoiser"))
+    strong = replace(model, pipeline=replace(model.pipeline, guidance=50.0))
+    assert usual_request(strong).guidance == limits.GUIDANCE
+    assert usual_request(model).guidance == 2 and usual_request(model).steps == model.pipeline.schedule.T
+
+
+def test_a_browser_gets_back_its_pictures_and_no_other_file(page: PageService, tmp_path: Path) -> None:
+    view = last(page.sample(name_of(page, "pixel"), PageRequest(steps=1, n=2)))
+    places = [[page.place(path), caption] for path, caption in view.files]
+    assert page.kept(places) == [(str(path), caption) for path, caption in view.files]
+    (tmp_path / "secret.png").write_bytes(b"x")
+    (tmp_path / "pictures" / "secret.png").write_bytes(b"x")
+    for name in (
+        "../secret.png",
+        "secret.png",
+        "000000/../../secret.png",
+        "/etc/passwd",
+        "000009/none.png",
+        5,
+    ):
+        assert page.kept([[name, "x"]]) == [], name
+    for nothing in (None, "x", [1], [["a"]], {"a": 1}):
+        assert page.kept(nothing) == []
+    assert len(page.kept(places * limits.HISTORY)) == limits.HISTORY
+
+
+def test_an_edit_shows_its_image_before_and_after(page: PageService) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
+    view = last(page.edit(name_of(page, "pixel"), PageRequest(steps=3, n=2), canvas(image, GREY), 0.0))
+    assert view.done is not None and view.done.pair is not None
+    before, after = view.done.pair
+    assert (before == canvas(image, GREY)).all() and (after == before).all()
+    changed = last(page.edit(name_of(page, "pixel"), PageRequest(steps=3), canvas(image, GREY), 0.9))
+    assert changed.done is not None and changed.done.pair is not None
+    assert (changed.done.pair[0] == before).all() and not (changed.done.pair[1] == before).all()
+
+
+def test_texts_of_files_are_shown_as_they_are() -> None:
+    """No picture of another machine is fetched for a prompt in a file."""
+    assert plain("mine · “a cat” – ä") == "mine · “a cat” – ä"  # Markdown leaves backslashes before these
+    shown = plain("![x](http://a.b) <b> *y* _z_ `w`")
+    assert shown == r"\!\[x\]\(http\:\/\/a\.b\) \<b\> \*y\* \_z\_ \`w\`"
+
+
+def test_settings_are_said_in_words() -> None:
+    settings = Sampling(steps=7, guidance=3, negative_prompt="red")
+    recipe = Recipe(
+        weights="0" * 64,
+        run="runs/mine/checkpoint-00000008",
+        settings=(settings,),
+        seed=4,
+        prompts=("a cat",),
+    )
+    assert in_words(recipe) == "mine · “a cat” · not “red” · ddim, 7 steps · guidance 3 · seed 4"
+    edited = recipe.model_copy(update={"made_by": "edit", "strength": 0.5, "prompts": (), "label": "bee"})
+    assert in_words(edited).startswith("mine · an edit · not “red” · class bee · strength 0.5 · ddim")
+
+
 def test_a_picture_of_the_page_is_repeated_by_the_command_line(
     page: PageService, cli: Callable, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -104,6 +207,13 @@ def test_a_text_model_draws_its_prompt(text_folder: Path, tmp_path: Path) -> Non
     view = last(page.sample(name, PageRequest(prompt="a disc on the left", guidance=3, steps=3, n=2)))
     assert view.grid is not None and read_recipe(view.grid).prompts == ("a disc on the left",)
     assert page.repeat(view.files[1][0])[1].prompt == "a disc on the left"
+    assert "know" not in view.status
+    request = PageRequest(prompt="a disc, zzyzx", negative="a disc on the right", guidance=3, steps=3, n=1)
+    other = last(page.sample(name, request))
+    assert other.status.endswith(" · words that it does not know: zzyzx")
+    assert other.grid is not None and page.repeat(other.grid)[1] == request
+    plain = last(page.sample(name, request.model_copy(update={"negative": ""})))
+    assert not (plain.estimate == other.estimate).all()
     nothing = last(
         page.sample(name, PageRequest(guidance=3, steps=3))
     )  # nothing that guidance could exaggerate
@@ -292,12 +402,22 @@ def test_old_pictures_make_room(page: PageService, monkeypatch: pytest.MonkeyPat
         ({"seed": "abc"}, "got 'abc'"),
         ({"guidance": limits.GUIDANCE + 1}, "`guidance`: "),
         ({"prompt": "x" * (limits.PROMPT + 1)}, "`prompt`: "),
+        ({"negative": "x" * (limits.PROMPT + 1)}, "`negative`: "),
         ({"seed": -1}, "`seed`: "),
         ({"sampler": "euler"}, "`sampler`: "),
     ],
 )
 def test_requests_beyond_the_limits_are_refused_in_a_line(change: dict, status: str) -> None:
-    values = {"label": "", "prompt": "", "sampler": "ddim", "steps": 10, "guidance": 1, "seed": 0, "n": 4}
+    values = {
+        "label": "",
+        "prompt": "",
+        "negative": "",
+        "sampler": "ddim",
+        "steps": 10,
+        "guidance": 1,
+        "seed": 0,
+        "n": 4,
+    }
     assert parse_controls(*values.values()) == PageRequest(steps=10)
     with pytest.raises(InputError, match=status) as error:
         parse_controls(*(values | change).values())

@@ -60,8 +60,9 @@ def command(*, as_json: bool, **values: Any) -> int:
     ended = Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with tempfile.TemporaryDirectory(prefix="latentdiff-ui-") as folder:
+        service = PageService(models, Path(folder))
         blocks = serve(
-            PageService(models, Path(folder)),
+            service,
             host=values["host"],
             port=values["port"],
             folder=folder,
@@ -75,6 +76,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             ended.wait()
         except KeyboardInterrupt:
             code = 128 + signal.SIGINT
+        service.close()
         blocks.close(verbose=False)
         note("ended")
     return code

@@ -18,6 +18,7 @@ from latentdiff.train.progress import Budget
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from latentdiff.parallel.processes import Ranks
 
 PLAIN_SECONDS = 10.0  # between plain lines
+WIDE = 100  # columns of a terminal, from which on a bar is long
+FIXED = 15  # columns of percent, time left and the gaps of a bar
 READING_SECONDS = 1.0  # without a bar
 _WAITING = "latentdiff.notes"  # in a click context: lines that are not printed yet
 
@@ -205,13 +208,25 @@ class ReadingBar:
         self._begun, self._last, self._bar = time.monotonic(), 0, None
 
 
-def _rich_bar(title: str, fields: str, *, transient: bool = False) -> Progress:
+def _rich_bar(
+    title: str, fields: str, *, transient: bool = False, console: Console | None = None
+) -> Progress:
+    """A bar in one line: where that is short, the bar and then the values give way, percent and time stay."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    about, values = TextColumn(title), TextColumn(fields)
-    columns = (about, BarColumn(), TaskProgressColumn(), values, TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=transient)
+    console = console or Console(stderr=True)
+    bar_width = 40 if console.width >= WIDE else 10
+    left = console.width - len(title) - bar_width - FIXED
+    columns = (
+        TextColumn(title, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width),
+        TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+        TextColumn(fields, table_column=Column(no_wrap=True, overflow="ellipsis", max_width=max(1, left))),
+    )
+    bar = Progress(*columns, console=console, transient=transient)
     bar.add_task(title, total=1.0, values="")
     bar.start()
     return bar

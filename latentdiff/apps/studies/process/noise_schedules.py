@@ -80,10 +80,10 @@ class NoiseScheduleSettings:
     """
 
     side: int | None = 14
-    epochs: tuple[int, ...] = (1, 3, 6)
-    batch: int = 32
-    lr: float = 5e-3  # few steps want large ones
-    ema: float = 0.99
+    epochs: tuple[int, ...] = (1, 5, 20)
+    batch: int = 16  # many steps for few images
+    lr: float = 3e-3
+    ema: float = 0.995
     width: int | None = None
     samples: int = 500
     steps: int | None = 64
@@ -451,10 +451,10 @@ def _findings(
 FULL = NoiseScheduleSettings(
     side=None,
     epochs=(5, 15, 30, 45),
-    batch=128,
-    lr=2e-4,
-    ema=0.0,
-    samples=5000,
+    batch=16,
+    lr=2e-3,
+    ema=0.999,
+    samples=1000,
     steps=None,
     tested=1000,
     levels=100,

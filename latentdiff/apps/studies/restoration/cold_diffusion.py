@@ -39,7 +39,7 @@ SHOWN = 10
 class ColdDiffusionSettings:
     """Both networks are ConvNeXt UNets of patches; ``long``: the variance of level 1 of the longer blur."""
 
-    epochs: tuple[int, ...] = (1, 3, 8)
+    epochs: tuple[int, ...] = (1, 5, 12)
     batch: int = 64
     lr: float = 2e-3
     width: int = 32
@@ -336,7 +336,5 @@ def _apart(a: SampleScores, b: SampleScores) -> str:
     return comparison.unpaired(a.fd, b.fd).text()
 
 
-FULL = ColdDiffusionSettings(
-    epochs=(3, 5, 15, 45), patch=1, width=64, lr=1e-3, samples=5000, tested=1000, steps=250, resamples=200
-)
+FULL = ColdDiffusionSettings(epochs=(3, 5, 15, 45), samples=2000, tested=1000, steps=250, resamples=200)
 STUDY = Study(quick=ColdDiffusionSettings(), full=FULL, run=study)
