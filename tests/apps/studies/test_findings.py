@@ -332,7 +332,9 @@ def test_figures_without_an_interval_have_no_order() -> None:
     text = comparison.ordered("FD", {"a": Score(1.0), "b": Score(99.0)})
     assert not PRAISE.search(text) and "without intervals" in text
     assert comparison.extremes({"a": Score(1.0), "b": Score(99.0)}) is None
-    assert "interval unknown" in comparison.unpaired(Score(1.0), Score(99.0)).text()
+    unknown = comparison.unpaired(Score(1.0), Score(99.0))
+    assert "interval unknown" in unknown.text()
+    assert comparison.against("FD", "x", {"y": unknown}).startswith("FD against x: not tested: y")
     assert "better" not in against_input("x", {"a": [pairs(0, 0)], "b": [pairs(0, 0)]}, "a", "psnr", "PSNR")
 
 
@@ -345,5 +347,7 @@ def test_the_power_of_a_law_is_found_with_its_interval() -> None:
 def test_an_order_that_the_losses_contradict_is_named() -> None:
     scores = {"a": score(0, 0), "b": score(4, 1), "c": score(0, 2)}
     text = comparison.disagreements({"a": 0.1, "b": 0.9, "c": 0.1}, scores)
-    assert text.startswith("Of 3 pairs 2 have FDs") and "in 2 of these" in text and "b and a; b and c" in text
-    assert "in 0 of these" in comparison.disagreements({"a": 0.9, "b": 0.1, "c": 0.9}, scores)
+    assert text.startswith("2 of 3 pairs have FDs") and "in 2 of these" in text and "b and a; b and c" in text
+    assert "the losses order these alike" in comparison.disagreements({"a": 0.9, "b": 0.1, "c": 0.9}, scores)
+    tied = comparison.disagreements({"a": 0.1, "b": 0.9}, {"a": score(0, 0), "b": score(0, 1)})
+    assert tied.startswith("0 of 1 pairs") and "draws" not in tied and "alike" not in tied

@@ -272,7 +272,8 @@ def _findings(
         f"Both digits are recognised in {_average(ten).both:.0%} of the seeds of the ten pairs, each"
         f" through its view; in {_average(tried[settings.view]).both:.0%} if all are drawn through"
         f" {settings.view}, and in {mean(every.values()):.0%} of all pairs. A random guess would find both"
-        f" in {1 / classes**2:.0%}; the classifier recognises {accuracy:.1%} of real test images."
+        f" in {1 / classes**2:.0%}; the classifier recognises {accuracy:.1%} of real test images. It"
+        " has to choose one of the digits: a reader, who may see none, recognises fewer pairs."
     )
     both = {made.pair: made.shares.both for made in ten}
     yield from easiest(both, settings.seeds, lambda pair: f"{pair.upright} with {pair.seen} by {pair.view}")

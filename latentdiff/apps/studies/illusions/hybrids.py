@@ -294,7 +294,7 @@ def _findings(
 
 
 def _cut_finding(what: str, cuts: Mapping[float, float], n: int) -> str:
-    scores = {f"{sigma:g} pixels:": comparison.share(share, n) for sigma, share in cuts.items()}
+    scores = {f"{sigma:g} pixels": comparison.share(share, n) for sigma, share in cuts.items()}
     return comparison.ordered(what, scores, smaller=False, times=100, unit="%")
 
 

@@ -40,6 +40,11 @@ class Difference:
         """1 or -1 where 0 lies outside of the interval, else 0."""
         return int(self.low > 0) - int(self.high < 0)
 
+    @property
+    def unknown(self) -> bool:
+        """Whether there is no interval."""
+        return math.isfinite(self.value) and (math.isinf(self.low) or math.isinf(self.high))
+
     def text(self, unit: str = "", *, times: float = 1.0) -> str:
         """In words: "+1.2 dB (95% interval +0.9 to +1.5)"."""
         if math.isinf(self.value):
@@ -47,7 +52,7 @@ class Difference:
         value, low, high = (
             f"{times * each:+.3g}".replace("-", "−") for each in (self.value, self.low, self.high)
         )
-        if math.isinf(self.low) or math.isinf(self.high):
+        if self.unknown:
             return f"{value}{unit} (interval unknown)"
         return f"{value}{unit} ({WITHIN} {low} to {high})"
 
@@ -117,7 +122,7 @@ def ordered(
     if len(scores) < 2:
         return f"{what}: {listed}."
     if any(score.low is None or score.high is None for score in scores.values()):
-        return f"{what}: {listed} (without intervals, so the order says nothing)."
+        return f"{what}: {listed} (without intervals: differences are not tested)."
     pick = min if smaller else max
     first = pick(scores, key=lambda name: _ends(scores[name])[0])
     comparisons = math.comb(len(scores), 2)  # whichever came out first
@@ -142,11 +147,11 @@ def disagreements(losses: Mapping[str, float], scores: Mapping[str, Score]) -> s
     found = {(a, b): unpaired(scores[a], scores[b], comparisons=len(pairs)) for a, b in pairs}
     apart = {pair if each.sign < 0 else pair[::-1]: each for pair, each in found.items() if each.sign}
     against_loss = [f"{a} and {b}" for a, b in apart if losses[a] > losses[b]]
-    text = (
-        f"Of {len(pairs)} pairs {len(apart)} have FDs that are apart beyond the {WITHIN} of their"
-        f" difference; in {len(against_loss)} of these the larger loss goes with the smaller one"
-    )
-    return text + (f" ({'; '.join(against_loss)})." if against_loss else ".")
+    text = f"{len(apart)} of {len(pairs)} pairs have FDs that differ beyond the {WITHIN} of the difference"
+    if not against_loss:
+        return f"{text}{'; the losses order these alike' if apart else ''}."
+    contrary = f"in {len(against_loss)} of these the one with the higher loss draws better"
+    return f"{text}; {contrary} ({'; '.join(against_loss)})."
 
 
 def extremes(scores: Mapping[K, Score]) -> tuple[K, K] | None:
@@ -166,10 +171,11 @@ def against(
     ``differences`` are theirs minus that of ``base``; ``smaller``: small figures are good ones.
     """
     signs = {
-        name: -difference.sign if smaller else difference.sign for name, difference in differences.items()
+        name: None if difference.unknown else -difference.sign if smaller else difference.sign
+        for name, difference in differences.items()
     }
     parts = []
-    for sign, word in ((1, "better"), (0, "no difference"), (-1, "worse")):
+    for sign, word in ((1, "better"), (0, "no difference"), (-1, "worse"), (None, "not tested")):
         chosen = [f"{name} {differences[name].text(unit)}" for name in differences if signs[name] == sign]
         if chosen:
             parts.append(f"{word}: {', '.join(chosen)}")

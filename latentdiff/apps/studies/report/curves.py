@@ -29,6 +29,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "marked": {"linewidth": 1.4, "marker": "o", "markersize": 4},
 }
 MOST_COLUMNS = 4  # panels beside each other
+LOG = 3.0  # the span from which on an axis is logarithmic: below it there would be one tick
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
+def _spans(axes: Axes) -> float:
+    """The largest of the drawn values over the smallest; infinite for none and where one is 0 or less."""
+    values = np.concatenate([np.empty(0), *(np.asarray(line.get_ydata(), float) for line in axes.lines)])
+    return float(values.max() / values.min()) if len(values) and values.min() > 0 else np.inf
+
+
 def _draw(axes: Axes, panel: Panel) -> None:
     for place, curve in enumerate(panel.curves):
         x, y = (np.asarray(values, dtype=float) for values in (curve.x, curve.y))
@@ -92,7 +99,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
         xlabel=panel.x,
         ylabel=panel.y,
         xscale="log" if panel.log_x else "linear",
-        yscale="log" if panel.log_y else "linear",
+        yscale="log" if panel.log_y and _spans(axes) >= LOG else "linear",
     )
     for axis in (axes.xaxis, axes.yaxis):
         readable_log(axis)

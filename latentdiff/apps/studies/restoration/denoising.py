@@ -69,7 +69,7 @@ def study(context: StudyContext, settings: DenoisingSettings) -> Report:
             }
             found[t] = {name: metrics.pairs(x, images) for name, x in made.items()}
             if t in settings.figure:
-                caption = f"Noise of level t = {t} and five ways to remove it."
+                caption = f"Noise of level t = {t} and four ways to remove it."
                 notes = {name: scores.notes for name, scores in found[t].items()}
                 stages = [("original", images), *made.items()]
                 name, legend = f"level-{t}", metrics.legend
@@ -85,7 +85,7 @@ def study(context: StudyContext, settings: DenoisingSettings) -> Report:
             stages.append((f"x_t, t = {frame.t}", frame.noisy))
             stages.append((f"estimate of x_0, t = {frame.t}", frame.estimate))
         stages.append(("result", process.images))
-        caption = f"From level {top} on, every {settings.stride}th level."
+        caption = f"From level {top} on by steps of {settings.stride} levels, of which some are shown."
         trajectory = context.stages("trajectory", stages, caption)
     with context.part("three notations"):
         apart, notations = _notations(context, pipeline)

@@ -191,7 +191,7 @@ ABOUT = (
 )
 TOWARDS = (
     "The same, conditioned on the next class (guidance {w:g}). With enough noise the image changes class, and"
-    " its slant and stroke width are kept over some levels."
+    " over some levels it keeps what does not depend on it (of a digit slant and stroke width)."
 )
 
 

@@ -260,16 +260,18 @@ def _scale_curves(context: StudyContext, found: GuidanceResults) -> Picture:
     high = [score.value if score.high is None else score.high for score in seen]
     accuracy = Curve("samples", scales, accurate, "marked", low=low, high=high)
     fd = Curve("samples", scales, [each.scores.fd.value for each in scored], "marked")
+    real = found.baseline.recall.value or math.nan
+    recall = [each.scores.recall.value / real for each in scored]
     diversity = [
         Curve("distance within a class", scales, [each.diversity for each in scored], "marked"),
-        Curve("recall", scales, [each.scores.recall.value for each in scored], "marked"),
+        Curve("recall", scales, recall, "marked"),
     ]
     x, baseline = "guidance scale w", found.baseline
-    real = _level(baseline.accuracy), _level(baseline.fd), (("as real images", 1.0),)
+    levels = _level(baseline.accuracy), _level(baseline.fd), (("as real images", 1.0),)
     panels = [
-        Panel("accuracy", x, "share of the conditioned class", [accuracy], levels=real[0]),
-        Panel("quality", x, frechet_name(baseline.features.name), [fd], log_y=True, levels=real[1]),
-        Panel("diversity", x, "relative to real images", diversity, levels=real[2]),
+        Panel("accuracy", x, "share of the conditioned class", [accuracy], levels=levels[0]),
+        Panel("quality", x, frechet_name(baseline.features.name), [fd], log_y=True, levels=levels[1]),
+        Panel("diversity", x, "relative to real images", diversity, levels=levels[2]),
     ]
     caption = (
         "Accuracy, quality and diversity against the guidance scale. The band is a bootstrap interval, the"

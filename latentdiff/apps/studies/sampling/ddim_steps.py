@@ -297,7 +297,7 @@ def _findings(found: Mapping[SamplerVariant, VariantResults], baseline: SampleSc
     few, middle, most = plain[0], plain[len(plain) // 2], plain[-1]
     yield comparison.ordered(
         "FD without noise on the way (η = 0) by number of steps",
-        {f"{variant.steps}:": fd[variant] for variant in plain},
+        {counted(variant.steps, "step"): fd[variant] for variant in plain},
     )
     if students:
         others = {
