@@ -32,7 +32,7 @@ class CourseUNetsSettings:
     """
 
     T: int = 300
-    width: int = 24
+    width: int = 16
     batch: int = 32
     lr: float = 1e-3
     ema: float = 0.99
