@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from PIL import Image
@@ -32,14 +33,17 @@ FIGURES = {  # that say more than the first of their study
     "cold-diffusion": "new-blur.png",
     "anagrams": "pairs.png",
     "hybrids": "pairs.png",
-    "text-to-image": "prompts.png",
-    "text-sdedit": "drawings.png",
-    "text-anagrams": "pairs-1.png",
-    "text-hybrids": "colour.png",
+    "text-to-image": "things.png",
+    "text-sdedit": "drawings-things.png",
+    "text-anagrams": "things.png",
+    "text-hybrids": "things.png",
+    "prompt-to-prompt": "things.png",
 }
 FIRST = (  # in the gallery: what can be liked without reading
-    "prompt-to-prompt",
+    "text-anagrams",
+    "text-hybrids",
     "text-to-image",
+    "prompt-to-prompt",
     "ddim-steps",
     "sdedit",
     "inpainting",
@@ -47,12 +51,11 @@ FIRST = (  # in the gallery: what can be liked without reading
     "text-sdedit",
     "anagrams",
     "hybrids",
-    "text-anagrams",
-    "text-hybrids",
     "course-unets",
     "class-guidance",
 )
 WIDTH, COLOURS = 1400, 256  # of a picture on the page
+WRAP, MOST = 110, 300  # characters of a line, and of a caption that is shown
 
 
 def entry(folder: Path) -> str:
@@ -71,24 +74,34 @@ def entry(folder: Path) -> str:
     took = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
     how = (
         f"`{command}`, seed {found['seed']}, {machine['threads']}"
-        f" thread{'s' if machine['threads'] > 1 else ''} of an {machine['cpu']}, {took}, {found['date'][:10]}"
+        f" thread{'s' if machine['threads'] > 1 else ''} of an {processor(machine['cpu'])}, {took},"
+        f" {found['date'][:10]}"
     )
-    return "\n".join(
-        [
-            f"## {found['title']}",
-            "",
-            f"*{found['question']}*",
-            "",
-            f"![{figures[name]['caption']}](images/gallery/{study}.png)",
-            "",
-            figures[name]["caption"],
-            "",
-            *(f"- {finding}" for finding in found["findings"][:3]),
-            "",
-            how + ".",
-            "",
-        ]
-    )
+    caption = figures[name]["caption"]
+    alt = caption if len(caption) <= MOST else f"{found['title']}: {found['question']}"
+    findings = [f"- {each}" for each in found["findings"][:3] if len(each) <= 5 * WRAP]
+    lines = [
+        f"## {found['title']}",
+        "",
+        f"*{found['question']}*",
+        "",
+        f"![{alt}](images/gallery/{study}.png)",
+        "",
+    ]
+    lines += [*wrapped(caption if len(caption) <= MOST else ""), *[""] * (len(caption) <= MOST)]
+    lines += [line for each in findings for line in wrapped(each)]
+    return "\n".join([*lines, "", *wrapped(f"{how}."), ""])
+
+
+def processor(name: str) -> str:
+    """The name of a processor without marks."""
+    return re.sub(r"\((?:R|TM)\)| Processor\b", "", name).strip()
+
+
+def wrapped(text: str) -> list[str]:
+    """Lines of at most WRAP characters; those of an entry of a list hang."""
+    hang = "  " if text.startswith("- ") else ""
+    return textwrap.wrap(text, WRAP, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False)
 
 
 def main(folders: list[Path]) -> None:

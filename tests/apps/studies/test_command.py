@@ -99,7 +99,7 @@ def test_the_list_shows_every_study_without_torch(cli: Cli, tmp_path: Path) -> N
     assert code == 0 and all(f"{name} " in out for name in catalog.STUDIES)
     code, out, _ = cli("reproduce --list --json", cwd=tmp_path)
     assert code == 0 and [entry["name"] for entry in json.loads(out)["studies"]] == list(catalog.STUDIES)
-    assert len(catalog.STUDIES) == 21 and "reproduce" in COMMANDS
+    assert len(catalog.STUDIES) == 22 and "reproduce" in COMMANDS
 
 
 @pytest.mark.parametrize("name", list(catalog.STUDIES))

@@ -84,7 +84,7 @@ def tab(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
 def says(page: Any, which: str, text: str) -> None:
     """Wait until the line of a tab says so."""
     page.wait_for_function(
-        f"document.querySelector('#status-{which}').innerText.includes({text!r})", timeout=WAIT
+        f"document.querySelector('#status-{which}')?.innerText.includes({text!r})", timeout=WAIT
     )
 
 

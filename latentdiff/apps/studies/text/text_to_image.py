@@ -229,7 +229,7 @@ def _findings(
     real: Mapping[str, Shares], found: Mapping[float, Mapping[str, Shares]], best: float
 ) -> Iterator[str]:
     reading = min(shares["all attributes"].value for shares in real.values())
-    yield f"On real pictures the reading finds every attribute in {reading:.1%} of the pictures or more."
+    yield f"The reading finds all attributes in {reading:.1%} of real pictures of the hardest kind."
     seen, held, pairs = found[best].values()
     yield (
         f"With guidance {best:g} the pictures show {seen['all attributes'].value:.0%} of what texts about one"
