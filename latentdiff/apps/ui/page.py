@@ -39,7 +39,10 @@ CONTRAST = {  # of white on the button that draws: above 4.5
 CSS = f"""
 .pixels img {{ image-rendering: pixelated; object-fit: contain; }}
 .pair {{ flex-wrap: nowrap !important; min-height: {HEIGHT}; }}
-.buttons {{ flex-wrap: nowrap !important; gap: 0.5rem; }}
+.buttons {{ flex-wrap: nowrap !important; gap: 0.5rem; min-height: 40px; }}
+#title, #what-row, #about, #prompts, #body {{ visibility: hidden; animation: shown 0s 3s forwards; }}
+.ready :is(#title, #what-row, #about, #prompts, #body) {{ visibility: visible; }}
+@keyframes shown {{ to {{ visibility: visible; }} }}
 .files {{ flex-wrap: wrap; gap: 0.5rem; }}
 .quiet p {{ font-size: var(--text-sm); }}
 .status {{ min-height: 1.6rem; }}
@@ -51,7 +54,7 @@ CSS = f"""
 #gallery .grid-container {{ grid-template-columns: repeat(auto-fill, minmax(92px, 1fr)) !important; }}
 button[role=tab].selected {{ color: var(--primary-700) !important; }}
 .dark button[role=tab].selected {{ color: var(--primary-300) !important; }}
-.min_value, .max_value, .info-text {{ color: var(--body-text-color) !important; opacity: 1 !important; }}
+.min_value, .max_value, .info-text, .or {{ color: var(--body-text-color) !important; opacity: 1 !important; }}
 #chosen-words {{ padding: 0.5rem 0.8rem; }}
 :focus-visible {{ outline: 3px solid var(--color-accent); outline-offset: 2px; }}
 @media (max-width: {NARROW}px) {{
@@ -63,18 +66,27 @@ button[role=tab].selected {{ color: var(--primary-700) !important; }}
 # status lines are read out, pictures of the gallery are called by their captions, Ctrl+Enter (in a
 # prompt Enter alone) draws in the tab that is shown, and the settings are folded on a phone alone
 READY = f"""() => {{
+  // nothing is shown before all of it is there: parts that come later would push others away
+  const ready = () => document.querySelector('#right-sample') && document.querySelector('#run input')
+    ? setTimeout(() => document.body.classList.add('ready'), 200) : setTimeout(ready, 50);
+  ready();
   document.querySelectorAll('.status').forEach((line) => {{
     line.setAttribute('role', 'status');
     line.setAttribute('aria-live', 'polite');
   }});
-  const named = () => document.querySelectorAll('#gallery .thumbnail-item').forEach((item) => {{
-    const caption = item.querySelector('.caption-label')?.innerText.trim();
-    const image = item.querySelector('img');
-    if (caption && item.getAttribute('aria-label') !== caption) item.setAttribute('aria-label', caption);
-    if (image && image.alt !== '') image.alt = '';
-  }});
-  const gallery = document.querySelector('#gallery');
-  if (gallery) new MutationObserver(named).observe(gallery, {{subtree: true, childList: true}});
+  const named = () => {{
+    document.querySelectorAll('#gallery .thumbnail-item').forEach((item) => {{
+      const caption = item.querySelector('.caption-label')?.innerText.trim();
+      const image = item.querySelector('img');
+      if (caption && item.getAttribute('aria-label') !== caption) item.setAttribute('aria-label', caption);
+      if (image && image.alt !== '') image.alt = '';
+    }});
+    document.querySelectorAll('.empty[aria-label]:not([role])').forEach((place) => {{
+      place.setAttribute('role', 'img');
+    }});
+  }};
+  named();
+  new MutationObserver(named).observe(document.body, {{subtree: true, childList: true}});
   document.addEventListener('keydown', (event) => {{
     const prompt = event.target.closest?.('#prompt-a, #prompt-b');
     if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey || prompt)) return;
