@@ -229,7 +229,7 @@ def _findings(
     real: Mapping[str, Shares], found: Mapping[float, Mapping[str, Shares]], best: float
 ) -> Iterator[str]:
     reading = min(shares["all attributes"].value for shares in real.values())
-    yield f"The reading finds all attributes in {reading:.1%} of real pictures of the hardest kind."
+    yield f"Of real pictures of every kind the reading finds all attributes in {reading:.1%} or more."
     seen, held, pairs = found[best].values()
     yield (
         f"With guidance {best:g} the pictures show {seen['all attributes'].value:.0%} of what texts about one"
