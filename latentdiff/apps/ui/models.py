@@ -104,6 +104,13 @@ class ModelList:
             return "student" in open_checkpoint(self._known[name]).json(INDEX)
         return False
 
+    def first(self) -> ListedModel:
+        """The first model that is not damaged; InputError about the first one where none is whole."""
+        for name in self.names():
+            with suppress(InputError):
+                return self.load(name)
+        return self.load(next(iter(self.names()), ""))
+
     def load(self, name: str) -> ListedModel:
         """The model of that name; InputError where there is none."""
         if not isinstance(name, str) or name not in self._known:

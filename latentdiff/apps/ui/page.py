@@ -160,7 +160,7 @@ def page(service: PageService) -> gr.Blocks:
             names = [name for _, name in choices]
             with error_messages():
                 same = isinstance(last, list) and len(last) == len(widgets.inputs) and last[0] in names
-                model = service.models.load(last[0] if same else names[0])
+                model = service.models.load(last[0]) if same else service.models.first()
                 updates = model_updates(model)
                 if same:
                     updates[: len(widgets.controls)] = _restored(model, updates, last[1:-2])

@@ -113,10 +113,10 @@ class PageService:
 
     def draw_opening(self) -> None:
         """Draw what the page opens with: pictures of the first model as it is, for all visitors."""
-        name = self.models.names()[0]
+        model = self.models.first()
         with suppress(Cancelled):
-            *_, view = self.sample(name, usual_request(self.models.load(name)), stop=self._closed)
-            self._opening = name, view
+            *_, view = self.sample(model.name, usual_request(model), stop=self._closed)
+            self._opening = model.name, view
 
     def opening(self, name: str) -> PageView | None:
         """The pictures of :meth:`draw_opening`; None where they are not there (yet), or of another model."""

@@ -115,7 +115,7 @@ class SharedWidgets:
     def __init__(self, service: PageService) -> None:
         names = service.models.choices()
         self.service, self._queue = service, DrawingQueue()
-        self.first = service.models.load(names[0][1])
+        self.first = service.models.first()
         self.run = gr.Dropdown(names, value=self.first.name, label="Model", elem_id="run", render=False)
         self.controls = controls("a", self.first)
         self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed", render=False)

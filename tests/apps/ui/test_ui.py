@@ -363,6 +363,16 @@ def test_a_damaged_checkpoint_is_not_offered(tmp_path: Path, tiny_pixel_run: Pat
     assert not any(name.startswith("pixel,") for name in ModelList(tmp_path / "runs", device=CPU).names())
 
 
+def test_the_page_opens_with_the_first_whole_model(tmp_path: Path, tiny_pixel_run: Path) -> None:
+    shutil.copytree(tiny_pixel_run, tmp_path / "runs" / "pixel")
+    (weights,) = (tmp_path / "runs").glob("*/checkpoint-*/denoiser/*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"~")  # as long as before
+    models = ModelList(tmp_path / "runs", device=CPU)
+    assert models.names()[0].startswith("pixel,") and models.first().name == models.names()[1]
+    with pytest.raises(InputError):
+        models.load(models.names()[0])
+
+
 def test_a_drawing_ends_when_its_generator_is_closed() -> None:
     ended = Event()
 
