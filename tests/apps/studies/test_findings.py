@@ -18,7 +18,7 @@ from latentdiff.apps.studies.illusions import anagrams, hybrids
 from latentdiff.apps.studies.illusions.anagrams import AnagramPair, Anagrams
 from latentdiff.apps.studies.illusions.subjects import PAIRS, Shares
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input, difference
+from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input, closer, difference
 from latentdiff.apps.studies.process import noise_schedules
 from latentdiff.apps.studies.process.analytic import Gaussian
 from latentdiff.apps.studies.restoration import (
@@ -93,10 +93,12 @@ def of_one_step(good: float) -> Iterator[str]:
 def of_inpainting(good: float) -> Iterator[str]:
     scores = {
         "nothing filled in": [pairs(0, 0)],
+        "replacement": [pairs(good / 4, 5)],
+        "RePaint": [pairs(good / 2, 4)],
         "DPS": [pairs(good, 1), pairs(good, 2)],
         "DiffPIR": [pairs(good, 3)],
     }
-    yield from inpainting._findings({"a box": scores}, "distance")
+    yield from inpainting._findings({"a box": scores}, {"a box": "distance"})
 
 
 def of_restoration(good: float) -> Iterator[str]:
@@ -110,7 +112,9 @@ def of_restoration(good: float) -> Iterator[str]:
 def of_cold(good: float) -> Iterator[str]:
     names = ("one step", "naive sampling", "improved sampling")
     methods = [
-        SimpleNamespace(name=name, pairs=pairs(good * (k + 1), k), scores=of_samples(good * k, k))
+        SimpleNamespace(
+            name=name, pairs=pairs(good * (k + 1), k), scores=of_samples(good * k, k), images=torch.rand(2, 9)
+        )
         for k, name in enumerate(names)
     ]
     kind = SimpleNamespace(
@@ -123,7 +127,7 @@ def of_cold(good: float) -> Iterator[str]:
     other = SimpleNamespace(
         name="noise", input=pairs(0, 8), methods=methods, scores=of_samples(good, 5), flat=None
     )
-    yield from cold_diffusion._findings([kind, other], "distance")  # type: ignore[list-item]
+    yield from cold_diffusion._findings([kind, other], "distance", torch.rand(2, 9))  # type: ignore[list-item]
 
 
 def of_steps(good: float) -> Iterator[str]:
@@ -149,6 +153,7 @@ def of_schedules(good: float) -> Iterator[str]:
             scores=of_samples(good * k, k),
             test_loss=0.1 * (k + 1),
             signal=0.1 * k,
+            from_images=of_samples(good * k, 3 + k) if k == 2 else None,
             at_equal_noise=lambda span: 0.3,
         )
         for k, name in enumerate(("linear", "cosine", "constant"))
@@ -284,6 +289,25 @@ def test_what_is_apart_is_said_with_its_interval(study: str) -> None:
 def test_what_is_worse_than_the_input_is_called_worse(study: str) -> None:
     found = [text for text in STUDIES[study](-4.0) if "against" in text and "FD" not in text]
     assert found and all("worse: " in text and "better: " not in text for text in found), found
+
+
+def test_solvers_are_counted_by_task_beyond_the_interval() -> None:
+    apart, tied, reverse = (
+        {"a": [pairs(good, 1)], "b": [pairs(0, 2)], "c": [pairs(0, 2)]} for good in (4, 0, -4)
+    )
+    found = {"one": apart, "two": tied, "three": reverse, "four": apart}
+    text = closer(found, (("a", "b"), ("b", "c")))
+    assert "a is closer than b in 2, farther in 1; b is closer than c in 0, farther in 0 of 4" in text
+
+
+def test_contrast_is_that_of_the_pixels() -> None:
+    """Half the contrast is 50%; a flat image has none."""
+    images = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    methods = [
+        SimpleNamespace(name=name, images=scale * images - 1) for name, scale in (("half", 0.5), ("flat", 0))
+    ]
+    found = cold_diffusion._contrast(SimpleNamespace(methods=methods), images)  # type: ignore[arg-type]
+    assert found == "half 50%, flat 0%"
 
 
 def test_a_paired_interval_covers_the_true_difference() -> None:

@@ -155,6 +155,22 @@ def test_curves_are_drawn_where_they_are(tmp_path: Path) -> None:
     assert (axes.get_xlabel(), axes.get_yscale()) == ("x (s)", "log") and axes.get_legend() is not None
 
 
+def test_a_curve_to_compare_with_has_the_colour_of_its_own() -> None:
+    """A dashed curve without a colour is black; panels of the same many names share a legend below."""
+    names = ["a", "b", "c", "d"]
+    curves = [Curve(name, [0, 1], [0, k]) for k, name in enumerate(names)]
+    curves += [Curve("a before", [0, 1], [1, 1], "dashed", color=0), Curve("law", [0, 1], [2, 2], "dashed")]
+    figure = draw_panels([Panel(title, "x", "y", curves) for title in ("left", "right")])
+    lines = figure.axes[0].lines
+    assert lines[4].get_color() == lines[0].get_color() != lines[1].get_color()
+    assert lines[5].get_color() == "black"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*names, "a before", "law"]
+    assert all(axes.get_legend() is None for axes in figure.axes)
+    few = draw_panels([Panel(title, "x", "y", curves[:2]) for title in ("left", "right")])
+    assert not few.legends and all(axes.get_legend() is not None for axes in few.axes)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_rows_show_the_images_and_leave_gaps_white(channels: int) -> None:
     images = torch.stack([torch.full((channels, 5, 7), float(value)) for value in (-1, 0, 1)])

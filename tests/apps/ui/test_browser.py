@@ -3,6 +3,7 @@ compare, edit with a mask, download, repeat.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -130,10 +131,24 @@ def test_the_page_opens_with_pictures_that_stay_where_they_are_and_are_named(tab
         if tab.evaluate("document.activeElement.ariaLabel") == "More tabs":
             tab.keyboard.press("Tab")
         assert tab.evaluate("document.activeElement.id") == name
+    check_access(tab)
+
+
+def test_the_dark_page_is_as_readable(tab: Any, url: str) -> None:
+    tab.emulate_media(color_scheme="dark")
+    tab.goto(url)
+    says(tab, "sample", "Drawn before")
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert sum(map(int, re.findall(r"\d+", background)[:3])) < 150
+    check_access(tab)
+
+
+def check_access(page: Any) -> None:
+    """No tab has a critical or serious finding of axe-core (contrast, names, roles, focus)."""
     for place in ("Sample", "Compare", "Edit", "Repeat"):
-        open_tab(tab, place)
-        tab.wait_for_timeout(500)
-        found = axe.Axe().run(tab).response["violations"]
+        open_tab(page, place)
+        page.wait_for_timeout(500)
+        found = axe.Axe().run(page).response["violations"]
         grave = [
             (each["id"], each["nodes"][0]["html"])
             for each in found

@@ -88,6 +88,22 @@ def against_input(
     )
 
 
+def closer(found: Mapping[str, MethodScores], pairs: Sequence[tuple[str, str]]) -> str:
+    """In how many tasks the first method of each pair is closer to the originals than the second, and in how
+    many farther, beyond the interval of the difference; for a finding.
+
+    ``found``: scores by task.
+    """
+    counts = []
+    for near, far in pairs:
+        signs = [
+            difference(scores[far], scores[near], "distance", comparisons=len(found) * len(pairs)).sign
+            for scores in found.values()
+        ]
+        counts.append(f"{near} is closer than {far} in {signs.count(1)}, farther in {signs.count(-1)}")
+    return f"beyond the {comparison.WITHIN} of the difference: {'; '.join(counts)} of {len(found)}"
+
+
 @dataclass(frozen=True, eq=False)
 class PairedMetrics:
     """Compares images with their originals; ``network`` is None where its package is not installed."""

@@ -162,7 +162,7 @@ def _curves(context: StudyContext, errors: ForwardErrors, names: Sequence[str]) 
     x, y = "level t", "mean squared error"
     by_image = [
         Panel("each image", x, y, own),
-        Panel("each image, small levels", x, y, own, log_x=True, log_y=True, legend=False),
+        Panel("each image, on log axes", x, y, own, log_x=True, log_y=True, legend=False),
         Panel("average of the images", x, y, mean),
     ]
     by_way = [

@@ -18,6 +18,7 @@ from latentdiff.apps.studies.kit.scoring import (
     distance,
     distances,
     draw_uint8,
+    random_split,
     score_cell,
 )
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
@@ -34,7 +35,8 @@ from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.diffusion import ScheduleKind
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import Dataset, Split, permutation, to_float
+from latentdiff.data import Dataset, Split, permutation, to_float, to_uint8
+from latentdiff.edit import sdedit
 from latentdiff.errors import InputError
 from latentdiff.evaluate import (
     LevelLoss,
@@ -49,6 +51,7 @@ from latentdiff.metrics.names import frechet_name
 from latentdiff.pipeline.pipeline import Pipeline
 
 TRAINING_SHARE = 0.8
+NOISE = 0.01  # the signal that is left, from which a last level is more than noise
 SHOWN = 12  # samples and reconstructions in a row
 GRID = 64  # samples at the end
 PAIRED = ("RMSE", "SSIM", "PSNR (dB)")
@@ -116,6 +119,7 @@ class ProcessResults:
     scores: SampleScores
     back: tuple[ReconstructionScores, ...]
     by_level: LevelLoss
+    from_images: SampleScores | None  # of samples that start from noised images, where these are no noise
 
     @property
     def test_loss(self) -> float:
@@ -197,7 +201,21 @@ def _evaluate(
         scores=scores,
         back=tuple(score_reconstruction(tested, made, resampling=scorer.resampling) for made in back),
         by_level=loss_by_level(pipeline, tested, levels=settings.levels, seed=context.seed),
+        from_images=_from_images(context, pipeline, settings.samples, sampling, data, scorer),
     )
+
+
+def _from_images(
+    context: StudyContext, pipeline: Pipeline, n: int, sampling: Sampling, data: Dataset, scorer: SampleScorer
+) -> SampleScores | None:
+    """Scores of ``n`` samples that start from training images at the last level instead of from pure noise;
+    None where a signal below NOISE is left there.
+    """
+    T = pipeline.schedule.T
+    if float(pipeline.schedule.alpha[-1] ** 2) < NOISE:
+        return None
+    images = to_float(random_split(data.train, n, seed=context.seed).images)
+    return scorer.score(to_uint8(sdedit(pipeline, images, T, settings=sampling, seed=context.seed).images))
 
 
 def _back(
@@ -320,6 +338,11 @@ def _scores(found: Sequence[ProcessResults], baseline: SampleScores, span: tuple
         )
         for each in found
     ]
+    rows += [
+        (f"{each.process.name}, from noised images", each.signal, *distance(each.from_images.fd), *[None] * 6)
+        for each in found
+        if each.from_images is not None
+    ]
     rows.append((f"real images ({baseline.n:,})", None, *distance(baseline.fd), *[None] * 6))
     losses = ("test loss", "training loss", "test loss at equal noise")
     columns = ("schedule", "ᾱ_T", *distances(baseline), *losses, *PAIRED)
@@ -441,11 +464,18 @@ def _findings(
         f" {span[0]:.2g} to {span[1]:.2g}, which all processes have): {', '.join(listed)}."
     )
     most = max(found, key=lambda each: each.signal)
-    yield (
+    text = (
         f"ᾱ_T is {most.signal:.3g} with {most.process.name}, the largest of the four: there the start of"
         " sampling, pure noise, differs most from the last level of training. Its FD is"
         f" {most.scores.fd.value:.3g}; real images score {baseline.fd.value:.3g}."
     )
+    if most.from_images is not None:
+        start = comparison.unpaired(most.scores.fd, most.from_images.fd)
+        text += (
+            f" From training images at that level instead of pure noise the same network draws at"
+            f" {most.from_images.fd.value:.3g}: what ᾱ_T costs is {start.text()}; the rest is the network's."
+        )
+    yield text
 
 
 FULL = NoiseScheduleSettings(

@@ -6,7 +6,7 @@ Rows of images are drawn by viz/rows.py, grids by viz/figures.py; StudyContext s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,12 +23,13 @@ Values = Sequence[float] | Tensor | NDArray[Any]
 Style = Literal["line", "dashed", "points", "thin", "marked"]
 STYLES: dict[str, dict[str, Any]] = {
     "line": {"linewidth": 1.6},
-    "dashed": {"linewidth": 1.1, "linestyle": (0, (4, 2)), "color": "black"},
+    "dashed": {"linewidth": 1.1, "linestyle": (0, (4, 2))},
     "points": {"linestyle": "none", "marker": "o", "markersize": 4},
     "thin": {"linewidth": 0.8, "alpha": 0.7},
     "marked": {"linewidth": 1.4, "marker": "o", "markersize": 4},
 }
 MOST_COLUMNS = 4  # panels beside each other
+CROWDED = 4  # names in a legend that several panels share: more stand below all of them
 LOG = 3.0  # the span from which on an axis is logarithmic: below it there would be one tick
 
 
@@ -36,7 +37,8 @@ LOG = 3.0  # the span from which on an axis is logarithmic: below it there would
 class Curve:
     """y over x; ``low`` and ``high`` draw an interval around it.
 
-    ``color`` is an index of the list of colours; -1: faint.
+    ``color`` is an index of the list of colours (default: the curve's place, for a dashed one black); -1:
+    faint.
     """
 
     label: str
@@ -71,9 +73,27 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
+    labels = [_labels(panel) for panel in panels]
+    shared = len(panels) > 1 and len(labels[0]) > CROWDED and all(each == labels[0] for each in labels)
     for axes, panel in zip(grid.flat, panels, strict=False):
-        _draw(axes, panel)
+        _draw(axes, replace(panel, legend=False) if shared else panel)
+    if shared:
+        handles, names = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=-(-len(names) // 2), frameon=False)
     return figure
+
+
+def _labels(panel: Panel) -> list[str]:
+    """What a legend of the panel names."""
+    return [name for name in (*(c.label for c in panel.curves), *(n for n, _ in panel.levels)) if name]
+
+
+def _color(curve: Curve, place: int) -> str:
+    """The colour of a curve that stands at a place in its panel."""
+    if curve.color is None and curve.style == "dashed":
+        return "black"
+    index = place if curve.color is None else curve.color
+    return FAINT if index < 0 else COLORS[index % len(COLORS)]
 
 
 def _spans(axes: Axes) -> float:
@@ -86,13 +106,11 @@ def _draw(axes: Axes, panel: Panel) -> None:
     for place, curve in enumerate(panel.curves):
         x, y = (np.asarray(values, dtype=float) for values in (curve.x, curve.y))
         keep = np.isfinite(y) & ((y > 0) | (not panel.log_y)) & ((x > 0) | (not panel.log_x))
-        place = place if curve.color is None else curve.color
-        color = FAINT if place < 0 else COLORS[place % len(COLORS)]
-        style = {"color": color} | STYLES[curve.style]
-        axes.plot(x[keep], y[keep], label=curve.label or None, **style)
+        color = _color(curve, place)
+        axes.plot(x[keep], y[keep], label=curve.label or None, color=color, **STYLES[curve.style])
         if curve.low is not None and curve.high is not None:
             low, high = (np.asarray(values, dtype=float)[keep] for values in (curve.low, curve.high))
-            axes.fill_between(x[keep], low, high, color=style["color"], alpha=0.15, linewidth=0)
+            axes.fill_between(x[keep], low, high, color=color, alpha=0.15, linewidth=0)
     for name, value in panel.levels:
         axes.axhline(value, color=FAINT, linewidth=1, linestyle=":", label=name)
     axes.set(
@@ -107,5 +125,5 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    if panel.legend and len({*(c.label for c in panel.curves), *(n for n, _ in panel.levels)} - {""}) > 1:
+    if panel.legend and len({*_labels(panel)}) > 1:
         axes.legend(frameon=False, fontsize=8.5)

@@ -195,7 +195,7 @@ def study(context: StudyContext, settings: ColdDiffusionSettings) -> Report:
     ]
     baseline = runner.scorer.real_baseline(settings.samples)
     return Report(
-        _findings(models, runner.metrics.distance),
+        _findings(models, runner.metrics.distance, runner.images),
         Section("How images are lost", ABOUT.format(T=settings.T, w=settings.width), _degraded(runner)),
         Section("Losses", _losses(context, models, max(settings.epochs))),
         Section("Restored test images", *_restored(context, runner, models)),
@@ -307,11 +307,16 @@ def _table(metrics: PairedMetrics, models: list[ModelResults], baseline: SampleS
     )
 
 
-def _findings(models: list[ModelResults], distance: str) -> Iterator[str]:
+def _findings(models: list[ModelResults], distance: str, originals: Tensor) -> Iterator[str]:
     for model in models:
         scores = {"degraded": [model.input], **{method.name: [method.pairs] for method in model.methods}}
         yield against_input(f"Restored from {model.name}", scores, "degraded", "psnr", "PSNR", unit=" dB")
         yield against_input(f"Restored from {model.name}", scores, "degraded", "distance", distance)
+        yield (
+            f"Contrast of what is restored from {model.name} (the deviation of the pixels over that of the"
+            f" originals): {_contrast(model, originals)}. An image of little contrast is nearly empty,"
+            " whatever its distance."
+        )
         fd = {method.name: method.scores.fd for method in model.methods if method.scores.fd is not None}
         yield comparison.ordered(f"FD of what is restored from {model.name}", fd)
     blur = {method.name: method for method in models[0].methods}
@@ -328,6 +333,13 @@ def _findings(models: list[ModelResults], distance: str) -> Iterator[str]:
         for model in models
         if model.flat is not None
     )
+
+
+def _contrast(model: ModelResults, originals: Tensor) -> str:
+    """The deviation of the pixels within restored images, by method, as a share of the originals'."""
+    whole = float(originals.flatten(1).std(1).mean())
+    found = {each.name: float(each.images.flatten(1).std(1).mean()) / whole for each in model.methods}
+    return ", ".join(f"{name} {share:.0%}" for name, share in found.items())
 
 
 def _apart(a: SampleScores, b: SampleScores) -> str:

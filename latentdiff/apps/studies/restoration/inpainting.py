@@ -11,9 +11,9 @@ from torch import Tensor
 from latentdiff.apps.studies.kit.colour import colour_part
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model
-from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input
+from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input, closer
 from latentdiff.apps.studies.kit.presets import PixelPreset
-from latentdiff.apps.studies.report.blocks import Report, Section
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.restoration.restoration import SolvedTask, Solver, SolverComparison
 from latentdiff.apps.studies.runner import Study
@@ -60,14 +60,20 @@ def study(context: StudyContext, settings: InpaintingSettings) -> Report:
         )
         with context.part(name):
             made = comparison.solve(name, op.masked(shape, mask), captions, mask=mask)
-            drawn = context.rows(f"{name}-draws", _variety(made), "Several draws of two images.")
+            drawn = _variety(context, f"{name}-draws", made)
         found[name] = made.scores
         about = [] if sections else [ABOUT.format(n=n, back=settings.jumps - 1, **asdict(settings))]
         sections.append(Section(f"Missing: {name}", *about, made.picture, drawn, made.table))
     with context.part("shares of missing pixels"):
         sections.append(_shares(comparison, settings.shares))
-    section, finding = _colour(context, settings)
-    return Report([*_findings(found, comparison.metrics.distance), finding], *sections, section)
+    distances = dict.fromkeys(found, comparison.metrics.distance)
+    section, found[COLOUR], distances[COLOUR] = _colour(context, settings)
+    return Report(_findings(found, distances), *sections, section)
+
+
+COLOUR = "in colour, a box in the middle"
+# in the order of the literature (Lugmayr et al. 2022, Chung et al. 2023, Zhu et al. 2023)
+PAIRS = (("RePaint", "replacement"), ("DPS", "RePaint"), ("DiffPIR", "replacement"))
 
 
 ABOUT = (
@@ -109,16 +115,19 @@ def _comparison(
     )
 
 
-def _variety(made: SolvedTask) -> list[tuple[str, Tensor]]:
+def _variety(context: StudyContext, name: str, made: SolvedTask) -> Picture:
     """All draws of the first and of the fourth image, by solver."""
-    return [
+    rows = [
         (method, torch.stack([x[k % len(x)] for k in (0, 3) for x in draws]))
         for method, draws in made.draws.items()
     ]
+    draws = range(1, len(rows[0][1]) // 2 + 1)
+    columns = [f"image {k}, draw {draw}" for k in (1, 4) for draw in draws]
+    return context.rows(name, rows, "Several draws of two images.", columns=columns)
 
 
-def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Section, str]:
-    """A box missing from colour pictures, and the finding of it."""
+def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Section, MethodScores, str]:
+    """A box missing from colour pictures: the section, the scores and the name of the distance."""
     part = colour_part(context, settings.colour, settings.colour_tested)
     colours = _comparison(context, settings, part.pipeline, part.metrics, part.images)
     channels, height, width = part.pipeline.codec.image_shape
@@ -129,9 +138,9 @@ def _colour(context: StudyContext, settings: InpaintingSettings) -> tuple[Sectio
     )
     with context.part("colour: a box in the middle"):
         made = colours.solve("colour: box", op.masked((channels, height, width), mask), captions, mask=mask)
-        drawn = context.rows("colour-draws", _variety(made), "Several draws of two pictures.")
-    (finding,) = _findings({"in colour, a box in the middle": made.scores}, part.metrics.distance)
-    return Section("Colour pictures", part.about, made.picture, drawn, made.table), finding
+        drawn = _variety(context, "colour-draws", made)
+    section = Section("Colour pictures", part.about, made.picture, drawn, made.table)
+    return section, made.scores, part.metrics.distance
 
 
 def _shares(comparison: SolverComparison, shares: Sequence[float]) -> Section:
@@ -152,9 +161,10 @@ def _shares(comparison: SolverComparison, shares: Sequence[float]) -> Section:
     return Section("How much may be missing", context.plot("shares", [panel], caption))
 
 
-def _findings(found: Mapping[str, MethodScores], distance: str) -> Iterator[str]:
+def _findings(found: Mapping[str, MethodScores], distances: Mapping[str, str]) -> Iterator[str]:
     for name, scores in found.items():
-        yield against_input(f"Missing {name}", scores, "nothing filled in", "distance", distance)
+        yield against_input(f"Missing {name}", scores, "nothing filled in", "distance", distances[name])
+    yield f"By the perceptual distance, {closer(found, PAIRS)} tasks."
 
 
 FULL = InpaintingSettings(

@@ -123,6 +123,7 @@ def _curves(context: StudyContext, settings: OneStepSettings, found: Mapping[str
         Curve("digits, denoised", sigmas, [digits[s][1].psnr for s in sigmas], "marked", color=0),
         Curve("digits, noisy", sigmas, [digits[s][0].psnr for s in sigmas], "dashed", color=0),
         Curve(f"{name}, denoised", sigmas, [other[s][1].psnr for s in sigmas], "marked", color=1),
+        Curve(f"{name}, noisy", sigmas, [other[s][0].psnr for s in sigmas], "dashed", color=1),
     ]
     panel = Panel(f"learned at σ = {settings.sigma:g}", "σ of the noise", "PSNR (dB)", curves)
     return context.plot("psnr", [panel], "PSNR of denoised images over the noise on them.")

@@ -104,10 +104,10 @@ def _curves(context: StudyContext, found: Sequence[PosteriorError]) -> Picture:
     panels = []
     for title, what in (("mean", "standard deviations"), ("covariance", "share of its size")):
         curves = []
-        for name in SOLVERS:
+        for k, name in enumerate(SOLVERS):
             mine = [row for row in found if row.solver == name]
             off = [row.off_mean if title == "mean" else row.off_covariance for row in mine]
-            curves.append(Curve(name, [row.steps for row in mine], off, "marked"))
+            curves.append(Curve(name, [row.steps for row in mine], off, "marked", color=k))
         panels.append(Panel(f"error of the {title}", "steps", what, curves, log_x=True, log_y=True))
     caption = "Distance of the samples from the known posterior by number of steps."
     return context.plot("posterior", panels, caption)
@@ -116,19 +116,20 @@ def _curves(context: StudyContext, found: Sequence[PosteriorError]) -> Picture:
 def _beside(context: StudyContext, truth: GaussianProblem, found: Sequence[PosteriorError]) -> Picture:
     """Means and deviations with the most steps, point by point, beside those in closed form."""
     most = max(row.steps for row in found)
-    shown: dict[str, tuple[Gaussian, Style]] = {
-        "posterior in closed form": (truth.posterior, "dashed"),
-        "prior": (truth.prior, "thin"),
-    }
-    shown |= {row.solver: (row.moments, "marked") for row in found if row.steps == most}
+    shown: list[tuple[str, Gaussian, Style, int | None]] = [
+        ("posterior in closed form", truth.posterior, "dashed", None),
+        ("prior", truth.prior, "thin", -1),
+    ]
+    last = {row.solver: row.moments for row in found if row.steps == most}
+    shown += [(name, last[name], "marked", k) for k, name in enumerate(SOLVERS) if name in last]
     panels = []
     for title, of in (
         ("mean", lambda one: one.mean),
         ("deviation", lambda one: one.covariance.diagonal().sqrt()),
         ("correlation with the middle point", _correlation),
     ):
-        curves = [Curve(name, range(SIZE), of(one).tolist(), style) for name, (one, style) in shown.items()]
-        panels.append(Panel(title, "point of the curve", title, curves, legend=title == "mean"))
+        curves = [Curve(name, range(SIZE), of(one).tolist(), style, k) for name, one, style, k in shown]
+        panels.append(Panel(title, "point of the curve", title, curves))
     return context.plot("moments", panels, f"The samples' mean, deviation and correlation, {most} steps.")
 
 

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.colour import ColourPart, colour_part
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model
-from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input, difference
+from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input, closer
 from latentdiff.apps.studies.kit.presets import PixelPreset
 from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Table
 from latentdiff.apps.studies.restoration import posterior
@@ -206,27 +205,11 @@ def _findings(
         yield against_input(name, scores, "as measured", "distance", "distance")
         yield against_input(name, scores, "as measured", "psnr", "PSNR", unit=" dB")
     if found:
-        yield _ranking(found)
+        order = ", ".join(RANKING)
+        yield f"The order of the literature ({order}), {closer(found, list(pairwise(RANKING)))} degradations."
 
 
 RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the closest, as in Chung et al. 2023
-
-
-def _ranking(found: Mapping[str, MethodScores]) -> str:
-    """In how many degradations neighbours in the literature's order have it, and in how many its opposite."""
-    counts = []
-    for near, far in pairwise(RANKING):
-        comparisons = len(found) * (len(RANKING) - 1)
-        signs = [
-            difference(scores[far], scores[near], "distance", comparisons=comparisons).sign
-            for scores in found.values()
-        ]
-        counts.append(f"{near} is closer than {far} in {signs.count(1)}, farther in {signs.count(-1)}")
-    return (
-        f"The order of the literature ({', '.join(RANKING)}), beyond the {comparison.WITHIN} of the"
-        f" difference: {'; '.join(counts)} of {len(found)} degradations."
-    )
-
 
 FULL = RestorationSettings(
     pixels=PixelPreset(steps=8000),

@@ -373,11 +373,12 @@ def edit_tasks(data: Dataset, n: int) -> tuple[list[EditTask], Tensor]:
 def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Edits) -> Picture:
     def panel(title: str, label: str, name: str, times: float) -> Panel:
         curves = []
-        for w in settings.scales:
-            style: Style = "marked" if w == settings.scales[-1] else "dashed"
-            for what in SWAPS:
+        ends: dict[float, Style] = {settings.scales[0]: "dashed", settings.scales[-1]: "marked"}
+        for w, style in ends.items():
+            for k, what in enumerate(SWAPS):
                 y = [times * float(getattr(scores[w, s][what], name)) for s in settings.strengths]
-                curves.append(Curve(f"{what}, guidance {w:g}", list(settings.strengths), y, style))
+                label = f"{what}, guidance {w:g}"
+                curves.append(Curve(label, list(settings.strengths), y, style, color=k))
         return Panel(title, "strength", label, curves)
 
     panels = [

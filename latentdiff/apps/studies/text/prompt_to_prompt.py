@@ -31,9 +31,15 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float, to_uint8
 from latentdiff.data.synthetic_scenes import caption, parse
 from latentdiff.edit import Edit, Edited, level_of, prompt_to_prompt, sdedit
+from latentdiff.edit.p2p import SHARES, THING_SHARES
 from latentdiff.evaluate.alignment import attributes, read
 from latentdiff.pipeline.pipeline import Pipeline
 
+USUAL = (
+    f"cross {THING_SHARES[0]:g} and self {THING_SHARES[1]:g} where a thing is exchanged, {SHARES[0]:g} and"
+    f" {SHARES[1]:g} elsewhere"
+)
+"""The shares of the way on which attention is kept by default."""
 ANEW = "drawn anew from the same noise"
 TWO = "a red three left of a green five on a white background"
 EDITS = {
@@ -143,7 +149,7 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
         ("",),
         (((name,), kinds) for name, kinds in scores.items()),
         "The rest: the ground for a digit or its colour, the digit's inside for the ground. All else: the"
-        " other attributes, read from both pictures.",
+        f" other attributes, read from both pictures. Prompt-to-prompt alone: {USUAL}.",
     )
     pictures = _pictures(editor, wanted, source, shown)
     sections = [Section("Words exchanged", ABOUT, where, *pictures, table, _balance(context, scores))]
@@ -176,7 +182,9 @@ def _pictures(
         names = [caption(wanted[k].edited) for k in rows]
         stages = [("source", source[rows]), *((name, images[rows]) for name, images in made.items())]
         texts = "; ".join(f"“{caption(wanted[k].source)}” to “{caption(wanted[k].edited)}”" for k in rows)
-        yield editor.context.stages(what, stages, f"{what} exchanged: {texts}.", names=names)
+        yield editor.context.stages(
+            what, stages, f"{what} exchanged: {texts}. Prompt-to-prompt: {USUAL}.", names=names
+        )
 
 
 def _balance(context: StudyContext, scores: Mapping[str, Mapping[str, EditScores]]) -> Picture:
@@ -197,9 +205,9 @@ def _balance(context: StudyContext, scores: Mapping[str, Mapping[str, EditScores
 def _other_edits(editor: PromptEditor) -> Section:
     """Words added and words weighted."""
 
-    def rows(source: str, edits: Mapping[str, Edit], name: str, text: str) -> Picture:
+    def rows(source: str, edits: Mapping[str, Edit], name: str, text: str) -> tuple[Picture, Edited]:
         made = editor.edit(source, list(edits.values()), editor.shown)
-        return editor.stages(name, (source, *edits), made, text)
+        return editor.stages(name, (source, *edits), made, text), made
 
     plain = "a red seven"
     added = {text: Edit(text) for text in ("a large red seven", "a red seven on a yellow background")}
@@ -209,13 +217,27 @@ def _other_edits(editor: PromptEditor) -> Section:
         for word in ("red", "seven")
         for factor in (-1, 0, 3)
     }
+    picture, made = rows(base, weighted, "weighted", f"“{base}” with the attention to one word multiplied.")
+    changed = tuple(
+        (word, float(torch.sqrt((images - made.source).square().mean())))
+        for word, images in zip(weighted, made.edits, strict=True)
+    )
+    caption = "How much a weight changes; pixels in [-1, 1]."
     return Section(
         "Words added and weighted",
-        "Added words have their own attention maps, all others those of the source. A weight multiplies the"
-        " attention to a word; 0 removes it, a negative one reverses it.",
-        rows(plain, added, "added", "Words added to a short text."),
-        rows(base, weighted, "weighted", f"“{base}” with the attention to one word multiplied."),
+        WEIGHTS,
+        rows(plain, added, "added", "Words added to a short text.")[0],
+        picture,
+        Table("weights", ("attention", "RMS change from the source"), changed, caption),
     )
+
+
+WEIGHTS = (
+    "Added words have their own attention maps, all others those of the source. A weight multiplies the"
+    " attention to a word in every layer: with 0 the pixels no longer see this word, with a negative weight"
+    " its effect is reversed. Other words still hold a part of its meaning, as the text encoder mixes them,"
+    " so a word of weight 0 rarely vanishes from the picture."
+)
 
 
 THINGS_WORDS = (
@@ -323,9 +345,11 @@ def _failures(editor: PromptEditor, n: int) -> Section:
 def _findings(scores: Mapping[str, Mapping[str, EditScores]]) -> Iterator[str]:
     for name, kinds in scores.items():
         success, others, decibels = (mean_score(kinds, what) for what in ("success", "others", "psnr"))
+        shapes = [each.overlap for each in kinds.values() if each.overlap is not None]
         yield (
             f"{name}: the new word is right in {success:.0%}, all else is kept in {others:.0%}, the rest of"
-            f" the picture at {decibels:.1f} dB."
+            f" the picture at {decibels:.1f} dB, the digit's shape (where it should stay) at an overlap of"
+            f" {sum(shapes) / len(shapes):.2f}."
         )
 
 
