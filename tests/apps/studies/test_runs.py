@@ -415,9 +415,7 @@ def test_models_of_latents_are_looked_at_where_that_makes_sense(digits: Path, tm
 
 
 def test_digits_are_looked_at_with_the_model_of_the_package(tmp_path: Path) -> None:
-    settings = replace(
-        MICRO["denoising"], pixels=None, levels=(300,), figure=(300,), top=300, marks=(300,), stride=100
-    )
+    settings = replace(MICRO["denoising"], levels=(300,), figure=(300,), top=300, marks=(300,), stride=100)
     made = run("denoising", tmp_path, Path("mnist5k"), settings=settings)
     (entry,) = results(made)["runs"].values()
     assert entry["folder"].endswith("models/digits-pixels") and not list((tmp_path / "runs").iterdir())

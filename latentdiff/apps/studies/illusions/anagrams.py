@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from latentdiff.apps.studies.illusions.subjects import (
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model, things_section
-from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
+from latentdiff.apps.studies.kit.presets import LONG_PIXELS, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.runner import Study
@@ -102,7 +102,7 @@ THINGS = (
 class AnagramSettings:
     """``seeds`` anagrams of each of ten pairs, ``tried`` others choose its view, ``every`` of all pairs."""
 
-    pixels: PixelPreset | None = None
+    pixels: PixelPreset = field(default_factory=PixelPreset)
     view: str = "rotate180"
     seeds: int = 10
     tried: int = 5
@@ -408,17 +408,15 @@ def _text_findings(
 
 STUDY = Study(
     quick=AnagramSettings(),
-    full=AnagramSettings(pixels=PixelPreset(width=64, steps=10_000), seeds=100, tried=30, every=30, steps=50),
+    full=AnagramSettings(pixels=LONG_PIXELS, seeds=40, tried=12, every=12, steps=50),
     run=study,
 )
 TEXT_STUDY = Study(
     quick=TextAnagramSettings(),
     full=TextAnagramSettings(
-        counts=(40_000, 2_000, 2_000),
-        text=FULL_TEXT,
-        seeds=100,
+        seeds=50,
         steps=50,
-        scales=(1.0, 2.0, 3.0, 5.0, 8.0, 12.0),
+        scales=(1.0, 2.0, 5.0, 8.0, 12.0),
     ),
     run=text_study,
 )

@@ -34,7 +34,7 @@ from latentdiff.apps.studies.kit.model import (
     text_model,
     things_section,
 )
-from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
+from latentdiff.apps.studies.kit.presets import LONG_COLOUR, LONG_PIXELS, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Block, Cell, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -92,7 +92,7 @@ class RealMixture(NamedTuple):
 class HybridSettings:
     """``sigma``: the blur in pixels that cuts the bands; ``sigmas``: others for the ten pairs."""
 
-    pixels: PixelPreset | None = None
+    pixels: PixelPreset = field(default_factory=PixelPreset)
     sigma: float = 1.5
     sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     seeds: int = 5
@@ -416,15 +416,15 @@ def _text_findings(settings: TextHybridSettings, far: Mapping[float, Shares], sp
 STUDY = Study(
     quick=HybridSettings(),
     full=HybridSettings(
-        pixels=PixelPreset(width=64, steps=10_000),
-        seeds=100,
+        pixels=LONG_PIXELS,
+        seeds=20,
         steps=50,
-        colour=PixelPreset(width=96, steps=20_000, patch=2),
+        colour=LONG_COLOUR,
     ),
     run=study,
 )
 TEXT_STUDY = Study(
     quick=TextHybridSettings(),
-    full=TextHybridSettings(counts=(40_000, 2_000, 2_000), text=FULL_TEXT, seeds=100, steps=50),
+    full=TextHybridSettings(seeds=60, steps=50),
     run=text_study,
 )

@@ -29,20 +29,18 @@ DIGITS_DATA, LATENT_DIGITS_DATA = ("mnist5k",), ("mnist5k", "mnist")
 
 
 def pixel_model(
-    context: StudyContext, preset: PixelPreset | None, *, latents: bool = False, **changed: Any
+    context: StudyContext, preset: PixelPreset, *, latents: bool = False, **changed: Any
 ) -> Pipeline:
-    """The class-conditional pixel model: of --run (with ``latents`` also a latent model), else trained from
-    ``preset`` with the options ``changed``, else (None) the shipped one for digits.
+    """The class-conditional pixel model: of --run (with ``latents`` also a latent model), else the shipped
+    one for its digits, else trained from ``preset`` with the options ``changed``.
     """
     with context.part("model" if latents else "model of pixels"):
         folder = context.run
-        if folder is None and preset is None and context.data.name in DIGITS_DATA:
+        if folder is None and context.data.name in DIGITS_DATA:
             folder = shipped_folder(DIGITS)
         if folder is not None:
             return load_given(context, folder, context.data, pixels=not latents)
-        return pipeline_of(
-            context, presets.train_pixels(context, "pixels", preset or PixelPreset(), **changed)
-        )
+        return pipeline_of(context, presets.train_pixels(context, "pixels", preset, **changed))
 
 
 def latent_model(context: StudyContext) -> tuple[Pipeline, Paragraph, list[Pipeline]] | None:

@@ -60,7 +60,8 @@ class TextPreset:
     lr: float = 3e-3
 
 
-FULL_TEXT = TextPreset(vae=VAEPreset(latent="4x8x8", steps=3000), steps=40_000, lr=2e-3)
+# of the budget `full`, for data that no model of the package fits
+LONG_PIXELS, LONG_COLOUR = PixelPreset(steps=8000), PixelPreset(width=96, steps=20_000, patch=2)
 
 
 def train_vae(

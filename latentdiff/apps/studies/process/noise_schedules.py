@@ -485,8 +485,8 @@ FULL = NoiseScheduleSettings(
     lr=2e-3,
     ema=0.999,
     samples=1000,
-    steps=None,
-    tested=1000,
+    steps=250,
+    tested=500,
     levels=100,
     resamples=200,
 )

@@ -348,5 +348,5 @@ def _apart(a: SampleScores, b: SampleScores) -> str:
     return comparison.unpaired(a.fd, b.fd).text()
 
 
-FULL = ColdDiffusionSettings(epochs=(3, 5, 15, 45), samples=2000, tested=1000, steps=250, resamples=200)
+FULL = ColdDiffusionSettings(epochs=(3, 5, 15, 45), samples=1000, tested=500, steps=100, resamples=200)
 STUDY = Study(quick=ColdDiffusionSettings(), full=FULL, run=study)

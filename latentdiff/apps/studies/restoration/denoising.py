@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, PairMetric, against_input
-from latentdiff.apps.studies.kit.presets import PixelPreset
+from latentdiff.apps.studies.kit.presets import LONG_PIXELS, PixelPreset
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
@@ -35,7 +35,7 @@ class DenoisingSettings:
     ``sigma_data`` preconditions a model that the study trains, so that it does no harm at low levels.
     """
 
-    pixels: PixelPreset | None = None
+    pixels: PixelPreset = field(default_factory=PixelPreset)
     levels: tuple[int, ...] = (30, 100, 250, 300, 500, 750)
     figure: tuple[int, ...] = (30, 100, 250, 300, 500, 750)
     top: int = 690
@@ -197,5 +197,5 @@ def _findings(
     )
 
 
-FULL = DenoisingSettings(pixels=PixelPreset(steps=8000), tested=500)
+FULL = DenoisingSettings(pixels=LONG_PIXELS, tested=500)
 STUDY = Study(quick=DenoisingSettings(), full=FULL, run=study)

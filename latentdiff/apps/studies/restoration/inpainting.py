@@ -12,7 +12,7 @@ from latentdiff.apps.studies.kit.colour import colour_part
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model
 from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input, closer
-from latentdiff.apps.studies.kit.presets import PixelPreset
+from latentdiff.apps.studies.kit.presets import LONG_COLOUR, LONG_PIXELS, PixelPreset
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.restoration.restoration import SolvedTask, Solver, SolverComparison
@@ -27,7 +27,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 class InpaintingSettings:
     """``draws`` fillings of each image; RePaint goes back ``jumps`` - 1 times over every ``length`` moves."""
 
-    pixels: PixelPreset | None = None
+    pixels: PixelPreset = field(default_factory=PixelPreset)
     tested: int = 20
     draws: int = 3
     steps: int = 50
@@ -168,13 +168,13 @@ def _findings(found: Mapping[str, MethodScores], distances: Mapping[str, str]) -
 
 
 FULL = InpaintingSettings(
-    pixels=PixelPreset(steps=8000),
-    tested=100,
+    pixels=LONG_PIXELS,
+    tested=50,
     draws=5,
-    steps=250,
+    steps=100,
     jumps=10,
     length=10,
-    colour=PixelPreset(width=96, steps=20_000, patch=2),
-    colour_tested=50,
+    colour=LONG_COLOUR,
+    colour_tested=12,
 )
 STUDY = Study(quick=InpaintingSettings(), full=FULL, run=study)

@@ -150,5 +150,5 @@ def _findings(settings: OneStepSettings, found: Mapping[str, NoisyPairs]) -> Ite
         )
 
 
-FULL = OneStepSettings(pixels=PixelPreset(steps=6000, patch=1, width=32), tested=2000)
+FULL = OneStepSettings(pixels=PixelPreset(steps=3000, patch=2, width=32), tested=500)
 STUDY = Study(quick=OneStepSettings(), full=FULL, run=study)

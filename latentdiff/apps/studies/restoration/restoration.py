@@ -13,7 +13,7 @@ from latentdiff.apps.studies.kit.colour import ColourPart, colour_part
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model
 from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input, closer
-from latentdiff.apps.studies.kit.presets import PixelPreset
+from latentdiff.apps.studies.kit.presets import LONG_COLOUR, LONG_PIXELS, PixelPreset
 from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Table
 from latentdiff.apps.studies.restoration import posterior
 from latentdiff.apps.studies.runner import Study
@@ -92,7 +92,7 @@ class SolverComparison:
 class RestorationSettings:
     """``seeds`` for each of ``tested`` images; ``noise`` of measurements; ``chains`` of the Gaussian part."""
 
-    pixels: PixelPreset | None = None
+    pixels: PixelPreset = field(default_factory=PixelPreset)
     tested: int = 16
     seeds: int = 2
     noise: float = 0.05
@@ -212,14 +212,13 @@ def _findings(
 RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the closest, as in Chung et al. 2023
 
 FULL = RestorationSettings(
-    pixels=PixelPreset(steps=8000),
-    tested=100,
-    seeds=5,
-    steps=500,
-    fast=50,
+    pixels=LONG_PIXELS,
+    tested=50,
+    seeds=3,
+    steps=200,
     chains=20_000,
     analytic=(20, 100, 500, 1000),
-    colour=PixelPreset(width=96, steps=20_000, patch=2),
-    colour_tested=50,
+    colour=LONG_COLOUR,
+    colour_tested=12,
 )
 STUDY = Study(quick=RestorationSettings(), full=FULL, run=study)

@@ -20,7 +20,7 @@ from latentdiff.apps.studies.kit.comparison import Difference
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model, things_section
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
-from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
+from latentdiff.apps.studies.kit.presets import LONG_COLOUR, LONG_PIXELS, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel, Style
@@ -74,7 +74,7 @@ THINGS = (
 class SDEditSettings:
     """``indices``: start indices among the levels of ``steps`` steps; ``trips``: steps of the inversions."""
 
-    pixels: PixelPreset | None = None
+    pixels: PixelPreset = field(default_factory=PixelPreset)
     indices: tuple[int, ...] = (20, 10, 7, 5, 3, 1)
     steps: int = 30
     tested: int = 100
@@ -403,22 +403,20 @@ def _text_findings(settings: TextSDEditSettings, scores: Edits) -> Iterator[str]
 STUDY = Study(
     quick=SDEditSettings(),
     full=SDEditSettings(
-        pixels=PixelPreset(steps=8000),
-        tested=1000,
+        pixels=LONG_PIXELS,
+        tested=500,
         trips=(10, 20, 40, 80, 160, 320),
-        colour=PixelPreset(width=96, steps=20_000, patch=2),
-        colour_tested=100,
+        colour=LONG_COLOUR,
+        colour_tested=30,
     ),
     run=study,
 )
 TEXT_STUDY = Study(
     quick=TextSDEditSettings(),
     full=TextSDEditSettings(
-        counts=(40_000, 2_000, 2_000),
-        text=FULL_TEXT,
-        edits=150,
+        edits=100,
         strengths=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-        scales=(1.0, 2.0, 3.0, 5.0),
+        scales=(1.0, 2.0, 3.0),
         steps=50,
     ),
     run=text_study,

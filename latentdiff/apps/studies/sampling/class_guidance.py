@@ -328,10 +328,10 @@ def _findings(settings: GuidanceSettings, found: GuidanceResults) -> Iterator[st
 
 
 FULL = GuidanceSettings(
-    unet=UNetSettings(vae=None, prediction="v", width=64, batch=128, lr=5e-4),
+    unet=UNetSettings(vae=VAEPreset("4x7x7", steps=2000), width=64, epochs=(1, 5, 15, 60)),
     intervals=((0.0, 0.25), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.75, 1.0)),
     scales=(0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0),
-    samples=5000,
+    samples=2000,
     steps=50,
     resamples=200,
 )

@@ -248,5 +248,5 @@ def _accuracy(scores: SampleScores) -> str:
     return "" if scores.accuracy is None else f" and class accuracy {scores.accuracy.value:.1%}"
 
 
-FULL = CourseUNetsSettings(width=64, batch=128, ema=0.995, steps=None, samples=2000, resamples=200)
+FULL = CourseUNetsSettings(width=32, ema=0.995, steps=None, samples=500, resamples=200)
 STUDY = Study(quick=CourseUNetsSettings(), full=FULL, run=study)

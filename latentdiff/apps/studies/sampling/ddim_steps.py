@@ -35,14 +35,12 @@ STUDENT = "student"
 class DDIMStepsSettings:
     """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M), ``samples`` of each.
 
-    ``shipped``: for digits the model of the package and its student, instead of training ``vae`` and
-    ``denoiser``. ``students``: calls of the students that are trained of that denoiser, from so many
-    ``trajectories``, in ``student_steps``.
+    Images that no model of the package fits: ``vae`` and ``denoiser`` are trained, and of that denoiser
+    ``students`` of so many calls, from so many ``trajectories``, in ``student_steps``.
     """
 
     vae: VAEPreset = field(default_factory=lambda: VAEPreset(steps=400))
     denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=1000))
-    shipped: bool = True
     students: tuple[int, ...] = ()
     trajectories: int = 60_000
     student_steps: int = 7000
@@ -129,10 +127,9 @@ def _model(
     context: StudyContext, settings: DDIMStepsSettings
 ) -> tuple[Pipeline, Paragraph, Sequence[Pipeline]]:
     """The model for the images of the study, its origin as text, and its students."""
-    if settings.shipped or context.run is not None:
-        known = latent_model(context)
-        if known is not None:
-            return known
+    known = latent_model(context)
+    if known is not None:
+        return known
     preset = settings.denoiser
     with context.part("VAE"):
         encoder = presets.train_vae(context, "vae", settings.vae)
@@ -323,14 +320,12 @@ def _findings(found: Mapping[SamplerVariant, VariantResults], baseline: SampleSc
 
 FULL = DDIMStepsSettings(
     vae=VAEPreset(steps=6000),
-    denoiser=MLPPreset(width=512, depth=4, steps=12_000, batch=512),
-    shipped=False,
+    denoiser=MLPPreset(width=512, depth=4, steps=12_000),
     students=(1, 2, 4),
     samples=10_000,
     resamples=200,
     colour_vae=VAEPreset("64", steps=6000),
     colour_denoiser=MLPPreset(width=1024, depth=6, steps=20_000),
-    colour_steps=(1, 2, 3, 5, 10, 50, 1000),
-    colour_samples=1000,
+    colour_samples=300,
 )
 STUDY = Study(quick=DDIMStepsSettings(), full=FULL, run=study)

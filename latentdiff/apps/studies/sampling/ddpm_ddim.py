@@ -200,12 +200,12 @@ def _findings(
 
 
 FULL = DDPMDDIMSettings(
-    vae=VAEPreset(steps=6000),
-    denoiser=MLPPreset(width=512, depth=4, steps=12_000, batch=512),
+    vae=VAEPreset(steps=4000),
+    denoiser=MLPPreset(width=512, depth=4, steps=8000),
     ddim_steps=(10, 20, 50, 100),
-    samples=10_000,
+    samples=5000,
     levels=50,
-    tested=5000,
+    tested=500,
     resamples=200,
 )
 STUDY = Study(quick=DDPMDDIMSettings(), full=FULL, run=study)

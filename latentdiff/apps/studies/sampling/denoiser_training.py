@@ -124,6 +124,6 @@ def _findings(
 
 
 FULL = DenoiserTrainingSettings(
-    vae=VAEPreset(steps=6000), epochs=(1, 5, 10, 15), batch=256, samples=10_000, resamples=200
+    vae=VAEPreset(steps=4000), epochs=(1, 5, 10, 15, 60, 240), samples=5000, resamples=200
 )
 STUDY = Study(quick=DenoiserTrainingSettings(), full=FULL, run=study)

@@ -317,11 +317,11 @@ FULL = LatentSizeSettings(
         ("32", 0.5, True),
         ("32", 5.0, True),
     ),
-    vae=VAEPreset(steps=6000),
-    denoiser=MLPPreset(width=512, depth=4, steps=12_000, batch=512),
+    vae=VAEPreset(steps=3000),
+    denoiser=MLPPreset(width=512, depth=4, steps=6000),
     pairs=1000,
     points=64,
-    samples=10_000,
+    samples=5000,
     resamples=200,
 )
 STUDY = Study(quick=LatentSizeSettings(), full=FULL, run=study)

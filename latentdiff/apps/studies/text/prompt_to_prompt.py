@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import readable_scenes, text_model, things_section
-from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset
+from latentdiff.apps.studies.kit.presets import TextPreset
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
@@ -354,9 +354,7 @@ def _findings(scores: Mapping[str, Mapping[str, EditScores]]) -> Iterator[str]:
 
 
 FULL = PromptToPromptSettings(
-    counts=(40_000, 2_000, 2_000),
-    text=FULL_TEXT,
-    edits=167,
+    edits=100,
     strengths=(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     steps=50,
 )

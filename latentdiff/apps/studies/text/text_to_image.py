@@ -11,7 +11,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import GIVEN, StudyContext, colour_missing
 from latentdiff.apps.studies.kit.model import load_given, readable_scenes, text_model, things_section
-from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset, VAEPreset
+from latentdiff.apps.studies.kit.presets import TextPreset, VAEPreset
 from latentdiff.apps.studies.kit.scoring import score_cell
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
@@ -243,13 +243,11 @@ def _findings(
 
 
 FULL = TextToImageSettings(
-    counts=(40_000, 2_000, 2_000),
-    text=FULL_TEXT,
     scales=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
     drawn=496,
     steps=50,
     emoji=TextPreset(
-        vae=VAEPreset(latent="4x8x8", steps=5000), network="mlp", width=512, steps=5000, batch=512
+        vae=VAEPreset(latent="4x8x8", steps=2000), network="mlp", width=512, steps=5000, batch=512
     ),
 )
 STUDY = Study(quick=TextToImageSettings(), full=FULL, run=study)
