@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from latentdiff.apps.cli.root import COMMANDS, root
 
 DOCS = ROOT / "docs"
 TOOLS = ("mkdocs", "material", "mkdocstrings", "griffe", "latex2mathml")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MISSING = [name for name in TOOLS if util.find_spec(name) is None]
 needs_tools = pytest.mark.skipif(bool(MISSING), reason=f"needs the extra docs ({MISSING} missing)")
 
@@ -263,3 +265,37 @@ def test_the_search_works_from_a_folder(site: Path) -> None:
     assert 'src="../javascripts/iframe-worker.js"' in (site / "commands" / "sample.html").read_text(
         encoding="utf-8"
     )
+
+
+QUESTIONS = {  # of newcomers, and the page with the answer
+    "which latent size": "questions.html#which-latent-size",
+    "out of memory": "questions.html#it-runs-out-of-memory",
+    "resume training": "questions.html#my-training-was-stopped",
+    "use in diffusers": "questions.html#can-i-use-my-model-in-diffusers",
+    "why grainy": "questions.html#why-are-my-pictures-grainy",
+    "own photos": "tutorial.html",
+}
+
+# the part of the first page found that is shown below it, without its query; the page where no part is shown
+FIRST_HIT = """[...document.querySelector('.md-search-result__item').querySelectorAll('a')]
+    .filter((link) => !link.closest('details')).map((link) => link.href.replace(/\\?[^#]*/, '')).pop()"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@needs_tools
+def test_the_search_answers_in_its_first_hit(site: Path) -> None:
+    """In a browser, from the folder, without a server."""
+    driver = pytest.importorskip("playwright.sync_api")
+    with driver.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
+        found = {}
+        for question in QUESTIONS:
+            page.goto((site / "index.html").as_uri())
+            page.fill("input.md-search__input", question)
+            page.locator(".md-search-result__item a").first.wait_for()
+            found[question] = page.evaluate(FIRST_HIT)
+        browser.close()
+    assert [each for each, answer in QUESTIONS.items() if answer not in found[each]] == [], found

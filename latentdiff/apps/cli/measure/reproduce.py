@@ -46,7 +46,7 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     "--budget",
     type=click.Choice(BUDGETS),
     default="quick",
-    help="Amount of computation; quick: about 5 minutes on 2 CPU cores, full: hours on a CPU.",
+    help="Amount of computation; quick: about 5 minutes on 2 CPU cores, full: up to an hour.",
 )
 @option(
     "--data",
