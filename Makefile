@@ -48,7 +48,7 @@ test-slow: $(TOOLS)
 # The walk over the page (docs/ui.md) and the search of the site, in Chromium.
 test-browser: $(TOOLS)
 	LATENTDIFF_BUILD=off $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[ui]' playwright axe-playwright-python
-	$(BIN)/python -m pytest -m slow tests/apps/ui tests/docs/test_site.py
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) -m slow tests/apps/ui tests/docs/test_site.py
 
 # The reliability campaign as a whole (docs/reliability.md); `make test-slow` runs a tenth of it.
 campaign: $(TOOLS)

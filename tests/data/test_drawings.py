@@ -46,7 +46,7 @@ def accuracy(images: Tensor, labels: Tensor) -> float:
 
 
 def test_drawings_on_paper_are_read_as_the_digits_that_they_are() -> None:
-    images, labels = digits()
+    images, labels = (each[:100] for each in digits())
     sheets = on_paper(images)
     known = Brightness.of(images)
     plain = F.interpolate(sheets.float(), SIZE, mode="area").round().to(torch.uint8)

@@ -47,6 +47,7 @@ CSS = f"""
 .quiet p {{ font-size: var(--text-sm); }}
 .status {{ min-height: 1.6rem; }}
 #body {{ flex-direction: row-reverse; }}
+#what-row > .column:not(:has(.block)) {{ display: none; }}  /* a model without classes and prompts */
 #pictures {{ min-height: calc({HEIGHT} + 300px); }}  /* before the tab is there, too */
 #prompts {{ gap: 0.4rem; flex-wrap: wrap; }}
 #prompts button {{ font-weight: 400; flex: 0 0 auto !important; width: auto; white-space: nowrap; }}
