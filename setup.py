@@ -7,9 +7,12 @@ before trainings say so.
 LATENTDIFF_BUILD=auto (default: CUDA where torch and CUDA_HOME have it), cpu, cuda (required) or off.
 LATENTDIFF_REQUIRE_EXTENSION=1 makes a failed build an error. TORCH_CUDA_ARCH_LIST chooses architectures.
 MAX_JOBS limits parallel compilers.
+
+LATENTDIFF_URL=https://github.com/OWNER/latentdiff: the address of the repository, for the links of a package.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -90,6 +93,40 @@ def required(mode: str) -> bool:
     return mode == "cuda" or os.environ.get("LATENTDIFF_REQUIRE_EXTENSION", "") not in ("", "0")
 
 
+LINK = re.compile(r"(!?)\[([^\[\]]*)\]\((?!https?:|#)([^()\s]+)\)")
+
+
+def description(text: str, address: str) -> str:
+    """A README as it reads outside its repository: relative links lead to ``address``; without one they are
+    text.
+    """
+
+    def absolute(found: re.Match[str]) -> str:
+        picture, words, place = found.groups()
+        kind = "raw" if picture else "blob"
+        return f"{picture}[{words}]({address}/{kind}/HEAD/{place})" if address else words
+
+    return LINK.sub(absolute, text)
+
+
+def links() -> dict[str, object]:
+    """The description and the addresses of a package."""
+    address = os.environ.get("LATENTDIFF_URL", "").rstrip("/")
+    if address and not re.fullmatch(r"https://[\w.~-]+(/[\w.~-]+)+", address):
+        sys.exit(f"error: expected LATENTDIFF_URL to be like https://github.com/OWNER/NAME, got {address!r}")
+    named = {
+        "Documentation": "blob/HEAD/docs/index.md",
+        "Changes": "blob/HEAD/CHANGELOG.md",
+        "Issues": "issues",
+    }
+    urls = {"Source": address, **{name: f"{address}/{place}" for name, place in named.items()}}
+    return {
+        "long_description": description((ROOT / "README.md").read_text(encoding="utf-8"), address),
+        "long_description_content_type": "text/markdown",
+        "project_urls": urls if address else {},
+    }
+
+
 def arguments() -> dict[str, object]:
     mode = os.environ.get("LATENTDIFF_BUILD", "") or "auto"
     if mode not in ("auto", "cpu", "cuda", "off"):
@@ -109,4 +146,4 @@ def arguments() -> dict[str, object]:
     return {"ext_modules": [module], "cmdclass": {"build_ext": build}}
 
 
-setup(**arguments())
+setup(**links(), **arguments())

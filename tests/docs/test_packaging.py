@@ -244,6 +244,30 @@ def test_a_wheel_tells_its_version_licences_and_extras(pure: Path) -> None:
     assert needed == set(PROJECT["dependencies"])
 
 
+RELATIVE = re.compile(r"\]\((?!https?:|#)")  # a link into the repository
+
+
+def described(folder: Path, **environment: str) -> str:
+    """The metadata of the package, without building it."""
+    line = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", folder]
+    call(line, ROOT, LATENTDIFF_BUILD="off", **environment)
+    return (folder / "latentdiff.egg-info" / "PKG-INFO").read_text(encoding="utf-8")
+
+
+def test_the_description_of_a_package_reads_outside_of_the_repository(tmp_path: Path) -> None:
+    text = described(tmp_path)
+    assert "Description-Content-Type: text/markdown\n" in text and "Project-URL" not in text
+    assert not RELATIVE.search(text) and "## Start" in text and "drawn photos of clothes" in text
+    address = "https://github.com/somebody/latentdiff"
+    text = described(tmp_path, LATENTDIFF_URL=f"{address}/")
+    assert f"Project-URL: Source, {address}\n" in text and f"Project-URL: Issues, {address}/issues\n" in text
+    assert not RELATIVE.search(text)
+    assert f"![drawn photos of clothes]({address}/raw/HEAD/docs/images/clothes.png)" in text
+    assert f"[Installing]({address}/blob/HEAD/docs/install.md)" in text
+    with pytest.raises(AssertionError, match=r"expected LATENTDIFF_URL to be like .*, got 'github\.com'"):
+        described(tmp_path, LATENTDIFF_URL="github.com")
+
+
 def mentions() -> list[tuple[str, str]]:
     """(file, extra) for every extra that somebody is told to install, anywhere."""
     kinds = (".py", ".md", ".yaml", ".toml", "Makefile")
