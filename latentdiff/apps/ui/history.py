@@ -18,7 +18,12 @@ from latentdiff.viz.images import read_recipe
 
 VARIATIONS, STRENGTH = 4, 0.6  # drawn of a picture, and how far they are from it
 TO_PICTURE = "() => document.querySelector('#tabs')?.scrollIntoView({behavior: 'smooth'})"
-TO_CHOSEN = "() => document.querySelector('#chosen')?.scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+TO_EDITED = "() => document.querySelector('#status-edit')?.scrollIntoView({behavior: 'smooth'})"
+# which is laid out a moment later where it was hidden
+TO_CHOSEN = """() => setTimeout(() => {
+  const chosen = document.querySelector('#chosen'), place = chosen?.getBoundingClientRect();
+  if (place && place.bottom > window.innerHeight) chosen.scrollIntoView({behavior: 'smooth'});
+}, 300)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +41,7 @@ class ChosenPicture:
 
 def gallery(widgets: SharedWidgets, tabs: gr.Tabs, editing: EditWidgets) -> None:
     """Lay out the gallery."""
-    gr.Markdown("## Gallery\nThe newest first; each is a PNG with its settings inside. Click one.")
+    gr.Markdown("## Gallery\nThe newest first; each is a PNG with its settings inside. Choose one.")
     widgets.gallery.render()
     chosen, path = _chosen(widgets), gr.State("")
     shown = [chosen.group, chosen.image, chosen.words, chosen.vary, chosen.file, path]
@@ -70,7 +75,7 @@ def gallery(widgets: SharedWidgets, tabs: gr.Tabs, editing: EditWidgets) -> None
     def edit(run: str, place: str) -> list[Any]:
         with error_messages():
             image = canvas(open_upload(place), widgets.service.models.load(run).shape)
-            return [gr.update(selected="edit"), filled(image)]
+            return [gr.update(selected="edit"), filled(image, EDIT), EDIT]
 
     def vary(place: str) -> list[Any]:
         with error_messages():
@@ -78,16 +83,16 @@ def gallery(widgets: SharedWidgets, tabs: gr.Tabs, editing: EditWidgets) -> None
             run = widgets.service.models.of_weights(read_recipe(place).weights)
             image = canvas(open_upload(place), widgets.service.models.load(run or "").shape)
             updates[-1] = gr.update(value=VARIATIONS)
-            return [gr.update(selected="edit"), *updates, filled(image), EDIT, STRENGTH]
+            return [gr.update(selected="edit"), *updates, filled(image, EDIT), EDIT, STRENGTH]
 
     widgets.gallery.select(choose, widgets.pictures, shown, **QUIET).success(None, None, None, js=TO_CHOSEN)
     used = chosen.use.click(use, path, [tabs, *widgets.inputs], **QUIET)
     used.success(None, None, None, js=TO_PICTURE)
-    begun = chosen.edit.click(edit, [widgets.run, path], [tabs, editing.editor], **QUIET)
+    begun = chosen.edit.click(edit, [widgets.run, path], [tabs, editing.editor, editing.purpose], **QUIET)
     begun.success(None, None, None, js=TO_PICTURE)
     varied = [tabs, *widgets.inputs, editing.editor, editing.purpose, editing.strength]
     variation = chosen.vary.click(vary, path, varied, **QUIET)
-    variation.success(None, None, None, js=TO_PICTURE)
+    variation.success(None, None, None, js=TO_EDITED)
     variation.success(**editing.drawing.event)
     widgets.adoptions += [used, variation]
 

@@ -20,6 +20,7 @@ from latentdiff.pipeline.checkpoint.pretrained import FOLDER, about
 from latentdiff.pipeline.checkpoint.runs import all_checkpoints, locate, with_fingerprint
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
+from latentdiff.pipeline.text.encoder import TOKENIZER
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +96,16 @@ class ModelList:
         return list(dict.fromkeys([*self._first, *found, *([] if also is None else [also])]))
 
     def choices(self, *, also: str | None = None) -> list[tuple[str, str]]:
-        """What the page shows for each of :meth:`names`, and the name: students are called fast."""
-        names = self.names(also=also)
-        return [(f"{name} (fast)" if self._is_student(name) else name, name) for name in names]
+        """What the page shows for each of :meth:`names`, and the name: which take texts, which are fast."""
+        return [(f"{name}{self._kind(name)}", name) for name in self.names(also=also)]
 
-    def _is_student(self, name: str) -> bool:
+    def _kind(self, name: str) -> str:
+        """What is said of a model behind its name: students are fast."""
         with suppress(InputError):
-            return "student" in open_checkpoint(self._known[name]).json(INDEX)
-        return False
+            checkpoint = open_checkpoint(self._known[name])
+            said = ["texts"] * (TOKENIZER in checkpoint) + ["fast"] * ("student" in checkpoint.json(INDEX))
+            return f" ({', '.join(said)})" if said else ""
+        return ""
 
     def first(self) -> ListedModel:
         """The first model that is not damaged; InputError about the first one where none is whole."""

@@ -46,6 +46,10 @@ CSS = f"""
 .files {{ flex-wrap: wrap; gap: 0.5rem; }}
 .quiet p {{ font-size: var(--text-sm); }}
 .status {{ min-height: 1.6rem; }}
+body:not(.ready)::before {{
+  content: "The page is loading …"; position: fixed; top: 40vh; width: 100%; text-align: center;
+  color: var(--body-text-color); pointer-events: none;
+}}
 #body {{ flex-direction: row-reverse; }}
 #what-row > .column:not(:has(.block)) {{ display: none; }}  /* a model without classes and prompts */
 #pictures {{ min-height: calc({HEIGHT} + 300px); }}  /* before the tab is there, too */
@@ -62,6 +66,11 @@ button[role=tab].selected {{ color: var(--primary-700) !important; }}
   #body {{ flex-direction: column; }}
   #title p {{ display: none; }}
   #prompts {{ flex-wrap: nowrap !important; overflow-x: auto; }}
+  .buttons button, .files button, .files a, #prompts button, button[role=tab] {{ min-height: 44px; }}
+  button[role=tab] {{ padding: 0 0.55rem !important; }}
+  .pair:has(#pair-edit) {{ flex-wrap: wrap !important; }}
+  #pair-edit {{ flex-basis: 100% !important; }}
+  #chosen {{ scroll-margin-top: 0.5rem; }}
 }}
 """
 # status lines are read out, pictures of the gallery are called by their captions, Ctrl+Enter (in a
@@ -88,6 +97,11 @@ READY = f"""() => {{
   }};
   named();
   new MutationObserver(named).observe(document.body, {{subtree: true, childList: true}});
+  document.addEventListener('click', (event) => {{  // what is drawn is below the fold of a phone
+    const which = event.target.closest?.('#draw-edit, #draw-compare')?.id.slice(5);
+    if (which && window.innerWidth < {NARROW})
+      document.querySelector('#status-' + which)?.scrollIntoView({{behavior: 'smooth'}});
+  }});
   document.addEventListener('keydown', (event) => {{
     const prompt = event.target.closest?.('#prompt-a, #prompt-b');
     if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey || prompt)) return;
@@ -182,13 +196,16 @@ def page(service: PageService) -> gr.Blocks:
             **QUIET,
         )
         blocks.load(None, None, None, js=READY)
-        begun.success(sampling.opening, [widgets.run, widgets.pictures], sampling.event["outputs"], **QUIET)
+        begun.success(
+            sampling.opening, [widgets.pictures, *widgets.inputs], sampling.event["outputs"], **QUIET
+        )
         changes = [control.change for control in widgets.inputs]
         gr.on(changes, None, widgets.inputs, widgets.last, js="(...values) => [values]", **QUIET)
         for example in examples:
             example.click(lambda text: text, example, prompt, **QUIET).success(**sampling.event)
         for adoption in widgets.adoptions:
             adoption.success(fit_rest, widgets.run, rest, **QUIET)
+            adoption.success(list, None, sampling.drawn, **QUIET)  # to draw these again is what is wanted
         blocks.unload(widgets.stop)
     return blocks
 

@@ -265,7 +265,7 @@ class PageService:
         files = []
         for k, image in enumerate(to_uint8(images)):
             label = job.caption(k)
-            path = folder / f"{name}-{k:02d}.png"
+            path = folder / f"{model}-{job.recipe.made_by}-seed{job.request.seed + k}.png"
             save_image(image.permute(1, 2, 0).squeeze(2).numpy(), path, recipe=job.recipe.of_one(k, label))
             files.append((path, f"seed {job.request.seed + k}" + (f" · {label[:40]}" if label else "")))
         archive, gif = folder / f"{name}.zip", folder / f"{name}.gif"

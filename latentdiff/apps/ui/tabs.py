@@ -28,8 +28,9 @@ from latentdiff.apps.ui.widgets import (
 )
 from latentdiff.viz.images import Pixels
 
-EDIT, FILL = "Edit: noise the image, then denoise it", "Fill in: brush over what is missing"
-COLORS = ["#ffffff", "#000000", "#d62728", "#ffdd33", "#2ca02c", "#1f77b4"]
+EDIT, FILL = "Edit: change the whole image", "Fill in: brush over what is missing"
+COLORS = ["#000000", "#ffffff", "#d62728", "#ffdd33", "#2ca02c", "#1f77b4"]
+MIDDLE = 128  # of an image that is bright on average: it is painted on in black
 MASK = ["#ff2d95"]
 SMALL: dict[str, Any] = {"size": "sm", "min_width": 110}
 
@@ -46,6 +47,13 @@ def sample_tab(widgets: SharedWidgets) -> DrawingWidgets:
 
     made = widgets.drawing("sample", start, [], more=more)
     another[0].click(new_seed, None, widgets.seed, **QUIET).success(**made.event)
+
+    def renewed(drawn: list[Any], *values: Any) -> Any:
+        """A new seed where the pictures of these settings are shown already."""
+        return gr.update(value=new_seed()) if drawn == [*values] else SKIP
+
+    inputs = [made.drawn, *widgets.inputs]
+    made.draw.click(renewed, inputs, widgets.seed, **QUIET).success(**made.event)
     return made
 
 
@@ -110,7 +118,13 @@ def edit_tab(widgets: SharedWidgets) -> EditWidgets:
     """Lay out the tab that works on an image: one that is uploaded, painted or drawn, edited as a whole or
     filled in.
     """
-    purpose = gr.Radio([EDIT, FILL], value=EDIT, label="What to do", elem_id="what")
+    purpose = gr.Radio(
+        [EDIT, FILL],
+        value=EDIT,
+        label="What to do",
+        info="Towards the class or the prompt at the top of the page, where the model has one.",
+        elem_id="what",
+    )
     with gr.Row(elem_classes="files"):
         upload = gr.UploadButton("Upload an image", file_types=["image"], elem_id="image", **SMALL)
         take = gr.Button("Take a sample", elem_id="taken", **SMALL)
@@ -150,54 +164,61 @@ def edit_tab(widgets: SharedWidgets) -> EditWidgets:
         image, layers = parts.get("background"), parts.get("layers") or []
         return widgets.service.inpaint(run, request, image, layers, solver, stop=stop)
 
-    def taken(stop: Event, run: str, *values: Any) -> Updates:
+    def taken(stop: Event, purpose: str, run: str, *values: Any) -> Updates:
         request = parse_controls(*values)
 
         def updates() -> Updates:
             image = widgets.service.sample_one(run, request, stop=stop)
-            yield [f"Taken: seed {request.seed}", filled(image)]
+            yield [f"Taken: seed {request.seed}", filled(image, purpose)]
 
         return updates()
 
-    def emptied(run: str, value: int) -> Any:
+    def emptied(purpose: str, run: str, value: int) -> Any:
         with error_messages():
-            return filled(blank(widgets.service.models.load(run).shape, value))
+            return filled(blank(widgets.service.models.load(run).shape, value), purpose)
 
-    def uploaded(run: str, path: str) -> Any:
+    def uploaded(purpose: str, run: str, path: str) -> Any:
         with error_messages():
-            return filled(canvas(open_upload(path), widgets.service.models.load(run).shape))
+            return filled(canvas(open_upload(path), widgets.service.models.load(run).shape), purpose)
 
-    def pasted(run: str, edited: dict[str, Any] | None) -> Any:
+    def pasted(purpose: str, run: str, edited: dict[str, Any] | None) -> Any:
         with error_messages():
             image, shape = (edited or {}).get("background"), widgets.service.models.load(run).shape
             # an image that is set here counts as uploaded, too: that of a canvas is left as it is
             fits = image is not None and image.shape[:2] == blank(shape, 0).shape[:2]
-            return SKIP if image is None or fits else filled(canvas(image, shape))
+            return SKIP if image is None or fits else filled(canvas(image, shape), purpose)
 
     made = widgets.drawing("edit", start, [purpose, editor, strength, solver], pair=True)
-    take.click(**widgets.event(taken, widgets.inputs, [made.status, editor]))
-    black.click(lambda run: emptied(run, 0), widgets.run, editor, **QUIET)
-    white.click(lambda run: emptied(run, 255), widgets.run, editor, **QUIET)
-    editor.upload(pasted, [widgets.run, editor], editor, **QUIET)
-    upload.upload(uploaded, [widgets.run, upload], editor, **QUIET)
-    purpose.change(_for_purpose, purpose, [strength, solver, editor], **QUIET)
+    made.draw.click(**made.event)
+    place = [purpose, widgets.run]
+    take.click(**widgets.event(taken, [purpose, *widgets.inputs], [made.status, editor]))
+    black.click(lambda purpose, run: emptied(purpose, run, 0), place, editor, **QUIET)
+    white.click(lambda purpose, run: emptied(purpose, run, 255), place, editor, **QUIET)
+    editor.upload(pasted, [*place, editor], editor, **QUIET)
+    upload.upload(uploaded, [*place, upload], editor, **QUIET)
+    purpose.change(_for_purpose, [purpose, editor], [strength, solver, editor], **QUIET)
     return EditWidgets(editor, purpose, strength, solver, made)
 
 
-def filled(image: Pixels) -> dict[str, Any]:
-    """The value of an editor that shows an image with nothing painted on it."""
-    return {"background": image, "layers": [], "composite": None}
+def filled(image: Pixels, purpose: str) -> Any:
+    """The update of an editor that shows an image with nothing painted on it, and of its brush."""
+    value = {"background": image, "layers": [], "composite": None}
+    return gr.update(value=value, brush=_brush(purpose, image))
 
 
-def _brush(purpose: str) -> gr.Brush:
-    colors, mode = (COLORS, "defaults") if purpose == EDIT else (MASK, "fixed")
-    return gr.Brush(default_size=30, colors=colors, default_color=colors[0], color_mode=mode)
+def _brush(purpose: str, image: Pixels | None = None) -> gr.Brush:
+    """The brush for a purpose: black on what is bright or empty, white on what is dark, pink for a mask."""
+    if purpose == FILL:
+        return gr.Brush(default_size=30, colors=MASK, default_color=MASK[0], color_mode="fixed")
+    dark = image is not None and float(image[..., :3].mean()) < MIDDLE
+    color = COLORS[1] if dark else COLORS[0]
+    return gr.Brush(default_size=30, colors=COLORS, default_color=color, color_mode="defaults")
 
 
-def _for_purpose(purpose: str) -> list[Any]:
+def _for_purpose(purpose: str, edited: dict[str, Any] | None) -> list[Any]:
     """Updates of the strength, the solvers and the editor."""
-    edits = purpose == EDIT
-    return [gr.update(visible=edits), gr.update(visible=not edits), gr.update(brush=_brush(purpose))]
+    edits, image = purpose == EDIT, (edited or {}).get("background")
+    return [gr.update(visible=edits), gr.update(visible=not edits), gr.update(brush=_brush(purpose, image))]
 
 
 def repeat_tab(widgets: SharedWidgets) -> None:

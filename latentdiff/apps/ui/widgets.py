@@ -93,14 +93,15 @@ def controls_update(model: ListedModel, sampler: Sampler = "ddim") -> list[Any]:
 class DrawingWidgets:
     """The button of a drawing and its status line; ``event``: the arguments of another event that draws.
 
-    ``opening``: updates of the outputs of that event when the page opens, for the model and the kept
-    pictures.
+    ``opening``: updates of the outputs of that event when the page opens, for the kept pictures and
+    ``inputs`` of the page. ``drawn``: the inputs of the page by which the shown pictures were drawn.
     """
 
     draw: gr.Button
     status: gr.Markdown
     event: Mapping[str, Any]
-    opening: Callable[[str, Any], list[Any]]
+    opening: Callable[..., list[Any]]
+    drawn: gr.State
 
 
 class SharedWidgets:
@@ -193,7 +194,8 @@ class SharedWidgets:
         more: Callable[[], None] = lambda: None,
     ) -> DrawingWidgets:
         """Lay out a drawing: buttons, status line, one large picture with the noise beside it while it is
-        drawn, a slider back through the denoising, and files; ``more`` lays out further buttons.
+        drawn, a slider back through the denoising, and files; ``more`` lays out further buttons. The button
+        that draws does nothing yet.
 
         ``start``, of a stop event, ``inputs`` and those of the page, gives the views. ``pair``: an image is
         edited, and shown before and after.
@@ -217,7 +219,7 @@ class SharedWidgets:
             1,
             value=1,
             step=1,
-            label="Back through the denoising",
+            label="Back to the noise",
             interactive=False,
             buttons=[],
             elem_id=f"moment-{which}",
@@ -225,29 +227,33 @@ class SharedWidgets:
         with gr.Row(elem_classes="files"):
             files = [
                 gr.DownloadButton(text, interactive=False, size="sm", min_width=90, elem_id=f"{name}-{which}")
-                for name, text in (("file", "One PNG"), ("zip", "All as ZIP"), ("gif", "Denoising as GIF"))
+                for name, text in (("file", "Grid as PNG"), ("zip", "All as ZIP"), ("gif", "Film as GIF"))
             ]
         shown = [picture, noise, compared]
         scrubber.input(
             partial(self._moment, pair=pair), [moments, scrubber], shown, trigger_mode="always_last", **QUIET
         )
-        outputs = [status, *shown, moments, scrubber, *files, self.pictures, self.gallery]
+        drawn = gr.State([])
+        outputs = [status, *shown, moments, scrubber, *files, self.pictures, self.gallery, drawn]
+        own = len(self.inputs)
 
         def updates(stop: Event, pictures: Any, *values: Any) -> Updates:
             views = start(stop, *values)
-            return (self._view_update(view, pictures, pair=pair) for view in views)
+            return ([*self._view_update(view, pictures, pair=pair), [*values[-own:]]] for view in views)
 
         event = self.event(updates, [self.pictures, *inputs, *self.inputs], outputs)
-        draw.click(**event)
 
-        def opening(run: str, pictures: Any) -> list[Any]:
+        def opening(pictures: Any, *values: Any) -> list[Any]:
             if kept := self.service.kept(pictures):
                 path, caption = kept[0]
-                return [plain(f"Drawn before: {caption}"), path, *[SKIP] * (len(outputs) - 2)]
-            view = self.service.opening(run)
-            return [SKIP] * len(outputs) if view is None else self._view_update(view, pictures, pair=pair)
+                skipped = [SKIP] * (len(outputs) - 3)
+                return [plain(f"Drawn before: {caption}"), path, *skipped, [*values]]
+            view = self.service.opening(values[0])
+            if view is None:
+                return [SKIP] * len(outputs)
+            return [*self._view_update(view, pictures, pair=pair), [*values]]
 
-        return DrawingWidgets(draw, status, event, opening)
+        return DrawingWidgets(draw, status, event, opening, drawn)
 
     def _view_update(self, view: PageView, pictures: Any, *, pair: bool) -> list[Any]:
         """Updates of the outputs of a drawing."""

@@ -122,6 +122,9 @@ def test_the_page_opens_with_pictures_that_stay_where_they_are_and_are_named(tab
     tab.locator("#gallery button.thumbnail-item").nth(1).click()
     tab.wait_for_selector("#chosen", state="visible")
     tab.get_by_text("class bee · ddim").wait_for()
+    tab.wait_for_timeout(800)  # it is scrolled to
+    box = tab.locator("#chosen-image").bounding_box()
+    assert box["y"] >= 0 and box["y"] + 200 < 844
     assert tab.locator("#chosen-image").bounding_box()["height"] > 200
     tab.get_by_role("tab", name="Sample").focus()
     for name in ("draw-sample", "another", "stop-sample"):
@@ -167,6 +170,13 @@ def test_pictures_and_settings_are_kept_over_a_reload_and_used_again(tab: Any, t
     tab.locator("#gallery .thumbnail-item").first.get_by_text("seed 77").wait_for()
     for name in ("zip", "gif"):
         assert downloaded(tab, "sample", tmp_path / name, name).stat().st_size > 100
+    tab.click("#draw-sample")  # of what is shown already: others
+    tab.wait_for_function("document.querySelectorAll('#gallery .thumbnail-item').length == 12")
+    assert tab.locator("#seed input").input_value() != "77"
+    tab.locator("#seed input").fill("77")
+    tab.locator("#seed input").press("Tab")
+    tab.click("#draw-sample")
+    tab.wait_for_function("document.querySelectorAll('#gallery .thumbnail-item').length == 16")
     last = tab.locator("#moment-sample input[type=number]")
     last.fill("1")
     last.press("Enter")
@@ -175,10 +185,10 @@ def test_pictures_and_settings_are_kept_over_a_reload_and_used_again(tab: Any, t
     tab.reload()
     says(tab, "sample", "Drawn before: seed 77")
     unfold(tab)
-    assert tab.locator("#gallery .thumbnail-item").count() == 8
+    assert tab.locator("#gallery .thumbnail-item").count() == 16
     assert tab.locator("#seed input").input_value() == "77"
     assert tab.locator("#steps-a input[type=number]").input_value() == "9"
-    tab.locator("#gallery .thumbnail-item").nth(5).click()
+    tab.locator("#gallery .thumbnail-item").nth(13).click()
     tab.wait_for_selector("#chosen", state="visible")
     tab.click("#use")
     tab.wait_for_function("document.querySelector('#seed input').value == '1'")

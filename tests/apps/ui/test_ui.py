@@ -72,6 +72,12 @@ def test_the_list_has_the_models_with_a_denoiser(
         page.models.load("../../etc")
     first = ModelList(tiny_folder / "none", run=str(tiny_folder / "runs" / "pixel"), device=CPU)
     assert first.names()[0].startswith("pixel,")
+    shown = {name: text for text, name in first.choices()}
+    assert (shown["digits"], shown["things"]) == ("digits", "things (texts)")
+    assert (shown["digits-student"], shown["scenes-student"]) == (
+        "digits-student (fast)",
+        "scenes-student (texts, fast)",
+    )
     with pytest.raises(InputError, match="no such run"):
         ModelList(tiny_folder / "runs", run="nowhere", device=CPU)
 
@@ -102,6 +108,7 @@ def test_a_finished_drawing_leaves_its_moments_an_archive_and_a_gif(page: PageSe
     with ZipFile(done.archive) as packed:
         assert packed.namelist() == [path.name for path, _ in done.files] and packed.testzip() is None
         assert packed.read(done.files[1][0].name) == done.files[1][0].read_bytes()
+    assert [path.stem.split("-")[-1] for path, _ in done.files] == ["seed0", "seed1", "seed2"]
     with Image.open(done.gif) as film:
         assert film.n_frames > 2 and film.size == views[-1].estimate.shape[1::-1]
 
