@@ -61,13 +61,16 @@ button[role=tab].selected {{ color: var(--primary-700) !important; }}
 .dark button[role=tab].selected {{ color: var(--primary-300) !important; }}
 .min_value, .max_value, .info-text, .or {{ color: var(--body-text-color) !important; opacity: 1 !important; }}
 #chosen-words {{ padding: 0.5rem 0.8rem; }}
+#chosen-image {{ border-style: none !important; }}
+#chosen .files {{ padding: 0 0.8rem 0.8rem; }}
+#chosen .files :is(button, a) {{ background: var(--background-fill-primary); }}
 :focus-visible {{ outline: 3px solid var(--color-accent); outline-offset: 2px; }}
 @media (max-width: {NARROW}px) {{
   #body {{ flex-direction: column; }}
   #title p {{ display: none; }}
   #prompts {{ flex-wrap: nowrap !important; overflow-x: auto; }}
   .buttons button, .files button, .files a, #prompts button, button[role=tab] {{ min-height: 44px; }}
-  button[role=tab] {{ padding: 0 0.55rem !important; }}
+  .tab-container button {{ padding: 0 0.55rem !important; }}
   .pair:has(#pair-edit) {{ flex-wrap: wrap !important; }}
   #pair-edit {{ flex-basis: 100% !important; }}
   #chosen {{ scroll-margin-top: 0.5rem; }}
