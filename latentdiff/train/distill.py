@@ -22,6 +22,7 @@ from latentdiff.data import Dataset, Split, to_uint8
 from latentdiff.diffusion.denoiser import timestep
 from latentdiff.diffusion.prediction import to_x0
 from latentdiff.errors import InputError
+from latentdiff.metrics.features import default_features, perceptual_loss, perceptual_network
 from latentdiff.nn import ExternalModel, TextEncoder, build
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
@@ -30,6 +31,7 @@ from latentdiff.pipeline.components import config_of, denoiser_config
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.student import Student
 from latentdiff.train.batch import autocast
+from latentdiff.train.perceptual import PerceptualTerm, are_digits
 from latentdiff.train.quick_evaluation import GridSamples, QuickEvaluation
 from latentdiff.train.trajectories import Trajectories, TrajectoryData, step_targets
 from latentdiff.viz.images import pair_grid, save_image
@@ -37,6 +39,7 @@ from latentdiff.viz.images import pair_grid, save_image
 CHUNK = 500  # trajectories that are validated at once
 SHOWN = 32  # pairs in the sample grid
 HUBER = 0.05  # of a model of pixels, in [-1, 1]
+PERCEPTUAL = 20.0  # the weight for the pixels of digits (docs/quality.md)
 AT_END = 1 - 1e-4  # of the range: targets are exact to about 1e-6
 GUIDED = ("mlp", "unet", "dit")
 
@@ -90,7 +93,6 @@ class StudentTask:
     """Trains ``network`` on trajectories; see :class:`latentdiff.train.task.Task`."""
 
     kind = "student"
-    perceptual_fingerprint = None
     betas = (0.9, 0.999)
     default_steps = 3000
 
@@ -112,11 +114,37 @@ class StudentTask:
         known = [schedule.at(t) for t in levels]
         usual = HUBER if isinstance(self.teacher.codec, IdentityCodec) else 0.0
         self._huber: float = usual if options.huber is None else options.huber
+        self._perceptual = self._perceptual_term()
         self._targets = step_targets(data.train, known)
         self._val_targets = step_targets(data.val, known)
         self._to_x0 = torch.tensor(
             [to_x0(self.process.prediction, *at, sigma_data=self.process.sigma_data) for at in known[:-1]]
         ).float()
+
+    def _perceptual_term(self) -> PerceptualTerm | None:
+        """The term of the options; by default one for a model of the pixels of digits.
+
+        InputError for a weight of a model of latents.
+        """
+        teacher, weight = self.teacher, self.options.perceptual
+        if not isinstance(teacher.codec, IdentityCodec):
+            if weight:
+                raise InputError(f"`perceptual`: needs a model of pixels, got {weight:g} for one of latents")
+            return None
+        shape, classes = teacher.codec.image_shape, teacher.classes or None
+        if weight is None:
+            ends = Split(to_uint8(self.data.val.states[:, -1]), self.data.val.labels)
+            weight = PERCEPTUAL if are_digits(ends, shape, classes) else 0.0
+        if not weight:
+            return None
+        return PerceptualTerm(
+            weight, perceptual_network(default_features(shape, classes), device=self.device)
+        )
+
+    @property
+    def perceptual_fingerprint(self) -> str | None:
+        """The network of the perceptual term; None without one."""
+        return None if self._perceptual is None else self._perceptual.network.name
 
     def _quick_evaluation(self) -> QuickEvaluation | None:
         """The quick evaluation of the options: against what the teacher draws from the second half of the
@@ -149,14 +177,18 @@ class StudentTask:
     def _errors(
         self, network: nn.Module, source: Trajectories, targets: Tensor, indices: Tensor, segments: Tensor
     ) -> Tensor:
-        """The error of x_0 of each, [B]."""
+        """The error of x_0 of each, with the perceptual term, [B]."""
         x, wanted = source.states[indices, segments], targets[indices, segments]
         known = None if source.conditioning is None else source.conditioning[indices].to(self.device)
         x, wanted, w = (each.to(self.device) for each in (x, wanted, source.scales[indices]))
         times = self._times[segments].to(self.device)
         p, q = self._to_x0[segments].to(self.device).view(-1, 2, *[1] * (x.ndim - 1)).unbind(1)
-        out = network(x, times, known, guidance=w).float()
-        return x0_error(p * x + q * out, wanted, clip=self.process.clip, huber=self._huber)
+        x0 = p * x + q * network(x, times, known, guidance=w).float()
+        error = x0_error(x0, wanted, clip=self.process.clip, huber=self._huber)
+        if self._perceptual is not None:
+            seen = perceptual_loss(self._perceptual.network, x0.clamp(-1, 1), wanted.clamp(-1, 1))
+            error = error + self._perceptual.weight * seen
+        return error
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:

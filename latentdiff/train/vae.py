@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,6 @@ from latentdiff.errors import InputError
 from latentdiff.metrics.features import (
     PerceptualNetwork,
     default_features,
-    extract,
-    feature_network,
     perceptual_loss,
     perceptual_network,
 )
@@ -35,33 +33,26 @@ from latentdiff.pipeline.components import index_of, renormalize, save_vae
 from latentdiff.train.adversarial import AdversarialVAE, adversarial_losses
 from latentdiff.train.batch import AugmentedImages, autocast, chunk_of, data_key
 from latentdiff.train.brightness import save_brightness
+from latentdiff.train.perceptual import PerceptualTerm, are_digits
 from latentdiff.viz.images import pair_grid, save_image
 
 SHOWN = 32  # validation images in the sample grid
 PERCEPTUAL = 1.3  # the weight for digits (docs/quality.md)
 FEATURES = 5.0  # weight of the discriminator's feature maps, against its logits
-MOST_CHECKED = 200  # training images that decide whether ten classes are digits
 
 
-class Perceptual(NamedTuple):
-    """The perceptual term of the loss."""
-
-    weight: float
-    network: PerceptualNetwork
-
-
-def _perceptual(options: TrainVAE, data: ImageData, device: torch.device) -> Perceptual | None:
+def _perceptual(options: TrainVAE, data: ImageData, device: torch.device) -> PerceptualTerm | None:
     """The term of the options; by default one for digits, whose network is small and in the package."""
-    fitting = default_features(data.shape, data.classes)
     weight = options.perceptual
     if weight is None:
-        weight = PERCEPTUAL if fitting == "mnist" and _digits(data.train) else 0.0
+        weight = PERCEPTUAL if are_digits(data.train, data.shape, data.classes) else 0.0
     if not weight:
         return None
-    name = fitting if options.perceptual_network == "auto" else options.perceptual_network
+    automatic = options.perceptual_network == "auto"
+    name = default_features(data.shape, data.classes) if automatic else options.perceptual_network
     weights = None if options.perceptual_weights is None else Path(options.perceptual_weights)
     network = perceptual_network(name, weights=weights, side=options.perceptual_size, device=device)
-    return Perceptual(weight, network)
+    return PerceptualTerm(weight, network)
 
 
 def _vae(network: nn.Module) -> Autoencoder:
@@ -69,16 +60,6 @@ def _vae(network: nn.Module) -> Autoencoder:
     vae = network.vae if isinstance(network, AdversarialVAE) else network
     assert isinstance(vae, Autoencoder)
     return vae
-
-
-def _digits(split: ImageSplit) -> bool:
-    """Whether the classifier of digits agrees with the labels on most images; True without labels."""
-    if split.labels is None:
-        return True
-    chosen = torch.linspace(0, len(split) - 1, min(len(split), MOST_CHECKED)).long()
-    found = extract(feature_network("mnist"), split.images[chosen]).predictions
-    assert found is not None
-    return bool((found == split.labels[chosen]).double().mean() > 0.5)
 
 
 TIMED = 32  # images that the cost of the perceptual term is measured on

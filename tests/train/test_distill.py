@@ -18,15 +18,18 @@ import latentdiff as ld
 from latentdiff import edit
 from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainStudent
+from latentdiff.data import Split, load_dataset
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.operators import make_operator
 from latentdiff.errors import InputError
 from latentdiff.evaluate.model import parts_of
+from latentdiff.metrics.features import perceptual_loss, perceptual_network
 from latentdiff.pipeline.checkpoint.folder import writing
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.student import Student
-from latentdiff.train.distill import StudentTask, student_network, x0_error
+from latentdiff.train.distill import PERCEPTUAL, StudentTask, student_network, x0_error
+from latentdiff.train.perceptual import are_digits
 from latentdiff.train.trajectories import (
     Trajectories,
     TrajectoryData,
@@ -236,6 +239,31 @@ def test_pixels_learn_the_median_and_latents_the_mean(pixels: Pipeline, vector: 
     assert abs(median[0] - squared[0]) > 1e-3
     with pytest.raises(ValueError, match=r"`huber` must be 0 or at least 0\.0001"):
         TrainStudent(huber=1e-25)
+
+
+def test_pixels_of_digits_are_also_compared_by_a_network(pixels: Pipeline, vector: Pipeline) -> None:
+    """The term is the distance of the estimates to where the teacher leads, in the loss and in val_loss."""
+    teacher = ld.load("digits-pixels")
+    made = drawn(teacher, n=16, calls=1, steps=8, high=1.0)
+    task, plain = task_of(teacher, made), task_of(teacher, made, perceptual=0)
+    assert (task.perceptual_fingerprint, plain.perceptual_fingerprint) == ("mnist", None)
+    assert task_of(pixels, drawn(pixels, n=6)).perceptual_fingerprint is None  # 12 x 12 pixels
+    found, without = (each.validate(each.network)["val_loss"] for each in (task, plain))
+    assert (task.loss(0, rows := torch.arange(16), rows)[0]).item() == pytest.approx(found, rel=0.02)
+    ends = task._ends(task.network, made)
+    near = perceptual_loss(perceptual_network("mnist"), ends.clamp(-1, 1), made.states[:, -1].clamp(-1, 1))
+    assert found - without == pytest.approx(PERCEPTUAL * float(near.mean()), rel=1e-3) and near.min() > 1e-4
+    with pytest.raises(InputError, match="`perceptual`: needs a model of pixels, got 2 for one of latents"):
+        task_of(vector, drawn(vector, n=6), perceptual=2)
+
+
+def test_a_wrong_class_is_no_digit() -> None:
+    """Pictures of the digits' shape whose labels the classifier does not share are compared by pixels alone."""
+    test = load_dataset("mnist5k").test
+    names = tuple("0123456789")
+    assert are_digits(test, (1, 28, 28), names) and are_digits(Split(test.images), (1, 28, 28), None)
+    assert not are_digits(Split(test.images, (test.labels + 1) % 10), (1, 28, 28), names)
+    assert not are_digits(test, (3, 28, 28), names) and not are_digits(test, (1, 28, 28), ("cat", "dog"))
 
 
 def test_trajectories_of_many_calls_contain_those_of_few(vector: Pipeline) -> None:
