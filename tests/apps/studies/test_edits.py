@@ -1,6 +1,7 @@
 """How edits of texts are scored: on pictures that were drawn as an edit should, and should not, come out."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 from helpers import is_held_out
 from torch import Tensor
 
-from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, score, tasks
+from latentdiff.apps.studies.report.curves import Panel
+from latentdiff.apps.studies.restoration import sdedit
+from latentdiff.apps.studies.text.text_edits import SWAPS, EditScores, EditTask, score, tasks
 from latentdiff.data import synthetic_scene_images, to_float
 from latentdiff.data.draws import Draws
 from latentdiff.data.mnist import load_digits
@@ -90,3 +93,18 @@ def test_another_shape_overlaps_less(what: str) -> None:
         score(TASKS, SOURCE, drawn([t.edited for t in TASKS], glyph=g), what).overlap for g in (0, 1)
     )
     assert same is not None and shape is not None and shape < 0.7 < same
+
+
+def test_the_curves_of_strengths_have_their_units_and_a_colour_for_each_attribute() -> None:
+    """Dashed without guidance, in the colour of the same attribute with the most of it."""
+    settings = sdedit.TextSDEditSettings(strengths=(0.2, 0.8), scales=(1.0, 2.0, 4.0))
+    found = EditScores(success=0.5, others=0.25, psnr=20.0, overlap=None)
+    scores = {(w, s): dict.fromkeys(SWAPS, found) for w in settings.scales for s in settings.strengths}
+    plotted: list[Panel] = []
+    context = SimpleNamespace(plot=lambda name, panels, caption: plotted.extend(panels))
+    sdedit._text_curves(context, settings, scores)  # type: ignore[arg-type]
+    assert [panel.y for panel in plotted] == ["percent", "percent", "PSNR (dB)"]
+    for panel, value in zip(plotted, (50, 25, 20), strict=True):
+        assert [curve.color for curve in panel.curves] == [0, 1, 2, 0, 1, 2]
+        assert [curve.style for curve in panel.curves] == ["dashed"] * 3 + ["marked"] * 3
+        assert panel.curves[-1].label == "digit, guidance 4" and list(panel.curves[-1].y) == [value, value]

@@ -377,8 +377,7 @@ def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Ed
         for w, style in ends.items():
             for k, what in enumerate(SWAPS):
                 y = [times * float(getattr(scores[w, s][what], name)) for s in settings.strengths]
-                label = f"{what}, guidance {w:g}"
-                curves.append(Curve(label, list(settings.strengths), y, style, color=k))
+                curves.append(Curve(f"{what}, guidance {w:g}", list(settings.strengths), y, style, color=k))
         return Panel(title, "strength", label, curves)
 
     panels = [
