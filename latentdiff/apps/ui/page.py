@@ -40,8 +40,8 @@ CSS = f"""
 .pixels img {{ image-rendering: pixelated; object-fit: contain; }}
 .pair {{ flex-wrap: nowrap !important; min-height: {HEIGHT}; }}
 .buttons {{ flex-wrap: nowrap !important; gap: 0.5rem; min-height: 40px; }}
-#title, #what-row, #about, #prompts, #body {{ visibility: hidden; animation: shown 0s 3s forwards; }}
-.ready :is(#title, #what-row, #about, #prompts, #body) {{ visibility: visible; }}
+.gradio-container {{ visibility: hidden; animation: shown 0s 3s forwards; }}
+.ready .gradio-container {{ visibility: visible; }}
 @keyframes shown {{ to {{ visibility: visible; }} }}
 .files {{ flex-wrap: wrap; gap: 0.5rem; }}
 .quiet p {{ font-size: var(--text-sm); }}

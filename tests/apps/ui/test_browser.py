@@ -118,7 +118,7 @@ def test_the_page_opens_with_pictures_that_stay_where_they_are_and_are_named(tab
         assert tab.locator(f"#{which}").bounding_box()["y"] < 500
     assert tab.locator("#right-sample img").get_attribute("alt") == "The drawn pictures"
     assert tab.locator("#gallery button.thumbnail-item").count() == 4
-    assert tab.evaluate("window.shifts") < 0.2
+    assert tab.evaluate("window.shifts") < 0.1
     tab.locator("#gallery button.thumbnail-item").nth(1).click()
     tab.wait_for_selector("#chosen", state="visible")
     tab.get_by_text("class bee · ddim").wait_for()
