@@ -106,16 +106,14 @@ LD_FN bool is_flat(const Shape& shape, const Operand& operand) {
   return true;
 }
 
-namespace cpu {
-// Sums over many numbers have this many lanes in every instruction set, so that they are the same sums.
+// Sums over many numbers have this many lanes in every implementation, so that they are the same sums.
 constexpr int sum_lanes = 16;
 constexpr int block_units = 32;  // that are added before their sum is
-}  // namespace cpu
 
-// Rows of `width` numbers; `repeat` of them in turn have the condition rows[k] (k, where that is null), a row
-// of factor, shift and gate, whose numbers follow one another.
+// `count` rows of `width` numbers; `repeat` of them in turn have the condition rows[k] (k, where that is
+// null), one of `conditions` rows of factor, shift and gate, whose numbers follow one another.
 struct AdaNormArguments {
-  int64_t width, repeat;
+  int64_t count, width, repeat, conditions;
   float eps;
   Dtype dtype;  // of branch and y: float32, float16 or bfloat16
   const float* h;

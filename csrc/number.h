@@ -43,6 +43,7 @@ struct Scalar<float> {
   static LD_FN F add(F a, F b) { return __fadd_rn(a, b); }
   static LD_FN F fma(F a, F b, F c) { return __fmaf_rn(a, b, c); }
   static LD_FN F sqrt(F a) { return __fsqrt_rn(a); }
+  static LD_FN F div(F a, F b) { return __fdiv_rn(a, b); }
   static LD_FN F to_float(U a) { return __int2float_rn(static_cast<int>(a)); }
   static LD_FN U bits(F a) { return __float_as_uint(a); }
   static LD_FN F from_bits(U a) { return __uint_as_float(a); }
@@ -55,6 +56,7 @@ struct Scalar<float> {
   static LD_FN F add(F a, F b) { return a + b; }
   static LD_FN F fma(F a, F b, F c) { return __builtin_fmaf(a, b, c); }
   static LD_FN F sqrt(F a) { return __builtin_sqrtf(a); }
+  static LD_FN F div(F a, F b) { return a / b; }
   static LD_FN F to_float(U a) { return static_cast<float>(static_cast<int32_t>(a)); }
   static LD_FN U bits(F a) {
     U u;

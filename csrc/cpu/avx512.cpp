@@ -7,7 +7,7 @@
 #endif
 
 #include "avx512.h"
-#include "ada_norm.h"
+#include "../ada_norm.h"
 #include "group_norm.h"
 #include "kernels.h"
 #include "tile.h"

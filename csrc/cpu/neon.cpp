@@ -1,7 +1,7 @@
 // The kernels in NEON; it belongs to every 64-bit ARM processor, so no target is needed.
 #if defined(__aarch64__) || defined(LATENTDIFF_EMULATED_NEON)
 #include "neon.h"
-#include "ada_norm.h"
+#include "../ada_norm.h"
 #include "group_norm.h"
 #include "kernels.h"
 #include "tile.h"

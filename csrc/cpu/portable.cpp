@@ -1,7 +1,7 @@
 // The portable kernels: item by item, as a CUDA thread does it, in standard C++ on any processor.
+#include "../ada_norm.h"
 #include "../dispatch.h"
 #include "../vector_item.h"
-#include "ada_norm.h"
 #include "group_norm.h"
 #include "kernels.h"
 #include "number.h"

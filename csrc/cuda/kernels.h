@@ -12,5 +12,6 @@ namespace latentdiff::cuda {
 cudaError_t launch(const NormalArguments& a, cudaStream_t stream);
 cudaError_t launch(const NoisingArguments& a, cudaStream_t stream);
 cudaError_t launch(const StepArguments& a, cudaStream_t stream);
+cudaError_t launch(const AdaNormArguments& a, cudaStream_t stream);
 
 }  // namespace latentdiff::cuda

@@ -11,6 +11,7 @@ namespace {
 // Work worth a second thread: about 30 microseconds of it, several times what waking one costs.
 constexpr int64_t drawn_grain = 16 * cpu::noise_tile;
 constexpr int64_t direct_grain = 4 * cpu::direct_tile;
+constexpr int64_t norm_grain = 16384;  // about ten microseconds
 
 template <class Arguments>
 void share_out(void (*kernel)(const Arguments&, int64_t, int64_t), const Arguments& a) {
@@ -30,5 +31,11 @@ void Cpu::run(const NormalArguments& a, c10::Device) { share_out(cpu_kernels().n
 void Cpu::run(const NoisingArguments& a, c10::Device) { share_out(cpu_kernels().add_noise, a); }
 
 void Cpu::run(const StepArguments& a, c10::Device) { share_out(cpu_kernels().step, a); }
+
+void Cpu::run(const AdaNormArguments& a, c10::Device) {
+  const auto kernel = cpu_kernels().ada_norm;
+  parallel_for(a.count, std::max<int64_t>(1, norm_grain / a.width),
+               [&](int64_t first, int64_t last) { kernel(a, first, last); });
+}
 
 }  // namespace latentdiff

@@ -20,5 +20,6 @@ void launch_on(const Arguments& a, c10::Device device) {
 void Cuda::run(const NormalArguments& a, c10::Device device) { launch_on(a, device); }
 void Cuda::run(const NoisingArguments& a, c10::Device device) { launch_on(a, device); }
 void Cuda::run(const StepArguments& a, c10::Device device) { launch_on(a, device); }
+void Cuda::run(const AdaNormArguments& a, c10::Device device) { launch_on(a, device); }
 
 }  // namespace latentdiff

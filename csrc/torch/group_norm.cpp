@@ -24,7 +24,7 @@ at::Tensor group_norm(const at::Tensor& x, int64_t groups, const at::Tensor& wei
   a.channels = x.size(1);
   a.pixels = x.size(2) * x.size(3);
   a.groups = groups;
-  a.unit = std::lcm(a.channels, int64_t{cpu::sum_lanes});
+  a.unit = std::lcm(a.channels, int64_t{sum_lanes});
   a.eps = static_cast<float>(eps);
   a.x = from.const_data_ptr();
   a.y = y.mutable_data_ptr();

@@ -12,12 +12,14 @@ struct Cpu {
   static void run(const NormalArguments& a, c10::Device device);
   static void run(const NoisingArguments& a, c10::Device device);
   static void run(const StepArguments& a, c10::Device device);
+  static void run(const AdaNormArguments& a, c10::Device device);
 };
 
 struct Cuda {
   static void run(const NormalArguments& a, c10::Device device);
   static void run(const NoisingArguments& a, c10::Device device);
   static void run(const StepArguments& a, c10::Device device);
+  static void run(const AdaNormArguments& a, c10::Device device);
 };
 
 }  // namespace latentdiff

@@ -38,6 +38,8 @@ void register_kernels(torch::Library& library) {
   library.impl("step.out", Kernels::step_out);
   library.impl("step_x0", Kernels::step_x0);
   library.impl("step_x0.out", Kernels::step_x0_out);
+  library.impl("ada_norm", AdaNorm<Device>::ada_norm);
+  library.impl("add_ada_norm", AdaNorm<Device>::add_ada_norm);
 }
 
 // The library objects keep the registrations until the process ends.
@@ -52,8 +54,6 @@ void register_all() {
   register_kernels<Cpu>(library(c10::DispatchKey::CPU));
   torch::Library& networks = library(c10::DispatchKey::CPU);
   networks.impl("lookup", lookup);
-  networks.impl("ada_norm", ada_norm);
-  networks.impl("add_ada_norm", add_ada_norm);
   networks.impl("group_norm", group_norm);
   register_autograd(library(c10::DispatchKey::AutogradCPU));
 #if defined(LATENTDIFF_WITH_CUDA)

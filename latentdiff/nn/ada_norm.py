@@ -1,5 +1,5 @@
 """Adaptive layer norm (Peebles and Xie 2023, section 3.2), shared by the networks: one pass over memory on a
-CPU where no gradient is needed, layers of torch elsewhere.
+CPU, and on CUDA where the kernels are built, if no gradient is needed; layers of torch elsewhere.
 
 Conditions are [U, D] float32, ``rows`` says which of them each sample has (None: its own), as in
 :class:`latentdiff.nn.embeddings.Embedding`; a ``factor`` is 1 + scale.
@@ -41,4 +41,6 @@ def for_each(values: Tensor, rows: Tensor | None, h: Tensor) -> Tensor:
 
 
 def _in_one_pass(h: Tensor) -> bool:
-    return h.device.type == "cpu" and not torch.is_grad_enabled()
+    if torch.is_grad_enabled():
+        return False
+    return h.device.type == "cpu" or (h.device.type == "cuda" and ops.ON_CUDA)

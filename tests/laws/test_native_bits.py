@@ -7,7 +7,6 @@ CUDA as standard C++, on a device that does one thread after another. What the m
 skipped.
 """
 
-import ast
 import platform
 import re
 import shutil
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT
+from native_build import CUDA_FLAGS, HARNESS, cuda_for_the_host, rounding_flags, tool
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,33 +27,13 @@ from latentdiff.ops import fallback
 
 slow = pytest.mark.slow
 CSRC = ROOT / "csrc" / "cpu"
-HARNESS = ROOT / "tests" / "native"
 ARM = platform.machine() in ("aarch64", "arm64")
 X86 = platform.machine() == "x86_64"
 needs_x86 = pytest.mark.skipif(not X86, reason="the processor is no x86-64")
-CUDA = ROOT / "csrc" / "cuda"
-CUDA_FLAGS = ["-D__CUDACC__", "-D__CUDA_ARCH__=900", f"-I{CUDA}", "-include", "cuda_runtime_api.h"]
 SANITIZERS = ["-fsanitize=address,alignment", "-fno-sanitize-recover=all"]
 
 Words = NDArray[np.uint64]
 Build = Callable[..., Path]
-
-
-def rounding_flags() -> list[str]:
-    """The flags of setup.py that decide how numbers are rounded."""
-    for node in ast.parse((ROOT / "setup.py").read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FLAGS":
-            flags = ast.literal_eval(node.value)
-            return [flag for flag in flags if flag.startswith("-f")]
-    raise AssertionError("setup.py has no FLAGS")
-
-
-def tool(*names: str) -> str:
-    """The first program that is installed; skips the test if none is."""
-    for name in names:
-        if found := shutil.which(name):
-            return found
-    pytest.skip(f"{' or '.join(names)} is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +77,6 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         return program
 
     return build
-
-
-def cuda_for_the_host(folder: Path) -> Path:
-    """csrc/cuda/kernels.cu for a C++ compiler, in ``folder``: its launch, all that is no C++, as a call of
-    native/cuda.
-    """
-    launch = re.compile(r"(\w+)<<<(.+?)>>>\((.*?)\);", re.DOTALL)
-    text, launches = launch.subn(r"emulated::launch([&] { \1(\3); }, \2);", (CUDA / "kernels.cu").read_text())
-    assert launches == 1
-    assert "<<<" not in text
-    source = folder / "cuda" / "kernels.cpp"
-    source.parent.mkdir()
-    source.write_text(text)
-    return source
 
 
 def lines(program: Path, kernels: str, every: int = 1, *, runner: Sequence[str] = ()) -> list[str]:

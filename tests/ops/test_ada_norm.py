@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from instruction_sets import SETS, using
+from helpers import CPU_SETS, served_by
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,30 +14,38 @@ from latentdiff.ops import fallback
 HALVES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(
-    params=SETS or [pytest.param("", marks=pytest.mark.skip(reason="the extension is not in use"))]
-)
-def instructions(request: pytest.FixtureRequest) -> Iterator[None]:
-    with using(request.param):
-        yield
+@pytest.fixture(params=[*CPU_SETS, "cuda"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Of each implementation that the machine has."""
+    with served_by(request.param) as device:
+        yield device
 
 
-def made(shape: tuple[int, ...], dtype: torch.dtype, *, shared: bool, seed: int = 0) -> tuple[Tensor, ...]:
+def made(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    *,
+    shared: bool,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> tuple[Tensor, ...]:
     """h, branch, gate, factor, shift and rows; conditions are parts of larger rows, as networks have them."""
     g = torch.Generator().manual_seed(seed)
     rows = torch.randint(0, 3, shape[:1], generator=g) if shared else None
     gate, factor, shift = torch.randn(3 if shared else shape[0], 3 * shape[-1], generator=g).chunk(3, 1)
     h = 3 * torch.randn(shape, generator=g) + 1
-    return h, torch.randn(shape, generator=g).to(dtype), gate, factor, shift, rows  # type: ignore[return-value]
+    found = h, torch.randn(shape, generator=g).to(dtype), gate, factor, shift, rows
+    return tuple(each if each is None else each.to(device) for each in found)  # type: ignore[misc]
 
 
-@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("width", [1, 2, 7, 8, 15, 16, 17, 24, 40, 320, 1000])
-def test_every_implementation_has_the_bits_of_the_fallback(width: int, dtype: torch.dtype) -> None:
+def test_every_implementation_has_the_bits_of_the_fallback(
+    device: torch.device, width: int, dtype: torch.dtype
+) -> None:
     for shape in ((5, width), (4, 3, width), (2, 3, 4, width)):
         for shared in (False, True):
-            h, branch, gate, factor, shift, rows = made(shape, dtype, shared=shared)
+            h, branch, gate, factor, shift, rows = made(shape, dtype, shared=shared, device=device)
             y = ops.ada_norm(h, factor, shift, rows, dtype=dtype)
             assert torch.equal(y, fallback.ada_norm(h, factor, shift, rows, dtype)) and y.dtype == dtype
             found = ops.add_ada_norm(h, branch, gate, factor, shift, rows)
@@ -45,9 +53,8 @@ def test_every_implementation_has_the_bits_of_the_fallback(width: int, dtype: to
             assert all(map(torch.equal, found, expected)) and found[0].dtype == torch.float32
 
 
-@pytest.mark.usefixtures("instructions")
-def test_numbers_that_are_not_finite_stay_in_their_rows() -> None:
-    h, branch, gate, factor, shift, rows = made((6, 40), torch.bfloat16, shared=True)
+def test_numbers_that_are_not_finite_stay_in_their_rows(device: torch.device) -> None:
+    h, branch, gate, factor, shift, rows = made((6, 40), torch.bfloat16, shared=True, device=device)
     h[1, 3], h[2, 39], branch[4, 0] = torch.nan, torch.inf, -torch.inf
     _, y = ops.add_ada_norm(h, branch, gate, factor, shift, rows)
     _, expected = fallback.add_ada_norm(h, branch, gate, factor, shift, rows)

@@ -16,12 +16,13 @@ import pytest
 from helpers import ROOT
 
 pytestmark = pytest.mark.slow
-SOURCE = ROOT / "csrc" / "cuda" / "kernels.cu"
+SOURCES = ROOT / "csrc" / "cuda"
+NAMES = ("kernels", "ada_norm")  # of the files
 
 
 class Kernel(NamedTuple):
-    """What ptxas tells of one kernel: ``form`` is "float" or "Half", n network outputs (0: not a step),
-    bytes, registers.
+    """What ptxas tells of one kernel of a sampler: ``form`` is "float" or "Half", n network outputs (0: not
+    a step), bytes, registers.
 
     ``whole``: every operand is read and written 16 bytes at a time.
     """
@@ -43,11 +44,11 @@ def nvcc_flags() -> list[str]:
     raise AssertionError("setup.py has no NVCC_FLAGS")
 
 
-def nvcc(*arguments: str) -> subprocess.CompletedProcess[str]:
+def nvcc(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(program).exists():
         pytest.skip("nvcc is not installed")
-    command = [program, "-std=c++17", *nvcc_flags(), *arguments, str(SOURCE)]
+    command = [program, "-std=c++17", *nvcc_flags(), *arguments, str(SOURCES / f"{name}.cu")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return done
@@ -60,11 +61,20 @@ class Compiled(NamedTuple):
     messages: str
 
 
+def compilation(folder: Path, name: str) -> Compiled:
+    cubin = folder / f"{name}.cubin"
+    done = nvcc(name, "-arch=sm_90", "-cubin", "-Xptxas", "-v", "-o", str(cubin))
+    return Compiled(cubin, done.stdout + done.stderr)
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    cubin = tmp_path_factory.mktemp("cuda") / "kernels.cubin"
-    done = nvcc("-arch=sm_90", "-cubin", "-Xptxas", "-v", "-o", str(cubin))
-    return Compiled(cubin, done.stdout + done.stderr)
+    return compilation(tmp_path_factory.mktemp("cuda"), "kernels")
+
+
+@pytest.fixture(scope="module")
+def compiled_norm(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    return compilation(tmp_path_factory.mktemp("cuda"), "ada_norm")
 
 
 def kernels_of(messages: str) -> list[Kernel]:
@@ -85,20 +95,26 @@ def kernels_of(messages: str) -> list[Kernel]:
     return found
 
 
-def test_no_torch_header_is_needed() -> None:
-    files = nvcc("-M").stdout.replace("\\\n", " ").split()
+@pytest.mark.parametrize(
+    ("name", "includes"),
+    [
+        ("kernels", {"kernels.cu", "vector_item.h", "philox.h", "number.h"}),
+        ("ada_norm", {"ada_norm.cu", "ada_norm.h", "number.h"}),
+    ],
+)
+def test_no_torch_header_is_needed(name: str, includes: set[str]) -> None:
+    files = nvcc(name, "-M").stdout.replace("\\\n", " ").split()
     ours = [file for file in files if "/csrc/" in file]
-    assert {Path(file).name for file in ours} >= {"kernels.cu", "vector_item.h", "philox.h", "number.h"}
+    assert {Path(file).name for file in ours} >= includes
     assert not [
         file for file in files if re.search(r"/(torch|ATen|c10|pybind11)/", file) and file not in ours
     ]
     assert not [file for file in ours if "/csrc/torch/" in file or "/csrc/cpu/" in file]
 
 
-def test_the_compiler_has_nothing_to_say(compiled: Compiled) -> None:
-    assert not [
-        line for line in compiled.messages.splitlines() if re.search("warning|error", line, re.IGNORECASE)
-    ]
+def test_the_compiler_has_nothing_to_say(compiled: Compiled, compiled_norm: Compiled) -> None:
+    messages = compiled.messages + compiled_norm.messages
+    assert not [line for line in messages.splitlines() if re.search("warning|error", line, re.IGNORECASE)]
 
 
 def test_registers_and_spills(compiled: Compiled) -> None:
@@ -151,12 +167,32 @@ def test_instructions(compiled: Compiled) -> None:
             assert not [opcode for opcode in found if re.match(r"(LDL|STL)\b", opcode)], name
 
 
-def test_the_oldest_architecture(tmp_path: Path) -> None:
+def test_the_norm(compiled_norm: Compiled) -> None:
+    """A row's last numbers wait in sixteen floats; all else is in registers, and every root and quotient is
+    rounded as IEEE 754 says.
+    """
+    found = re.findall(
+        r"(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers",
+        compiled_norm.messages,
+        re.DOTALL,
+    )
+    assert len(found) == 3  # element types
+    for stack, spilled, registers in found:
+        assert int(stack) <= 64 and spilled == "0" and int(registers) <= 48
+    for name, instructions in sass_of(compiled_norm.cubin).items():
+        if "ada_norm_kernel" in name:
+            assert {opcode.split(".")[0] for opcode in opcodes(instructions)} >= {"SHFL", "FMUL", "FADD"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_oldest_architecture(name: str, tmp_path: Path) -> None:
     ptx = tmp_path / "kernels.ptx"
-    done = nvcc("--ptx", "-arch=compute_75", "-o", str(ptx))
+    done = nvcc(name, "--ptx", "-arch=compute_75", "-o", str(ptx))
     assert "warning" not in (done.stdout + done.stderr).lower()
     text = ptx.read_text()
     assert ".target sm_75" in text
     assert not re.search(r"\b(sin|cos|lg2|ex2)\.approx|\.ftz\b", text)
-    # float64 forms are plain products and sums on every device
-    assert "fma.rn.f64" not in text and "mul.rn.f64" in text
+    if name == "ada_norm":
+        assert "div.rn.f32" in text and "sqrt.rn.f32" in text
+    else:  # float64 forms are plain products and sums on every device
+        assert "fma.rn.f64" not in text and "mul.rn.f64" in text

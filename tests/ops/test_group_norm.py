@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from instruction_sets import SETS, using
+from helpers import CPU_SETS, served_by
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,12 +19,12 @@ def made(shape: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]
     return x, torch.randn(shape[1], generator=g), torch.randn(shape[1], generator=g)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", CPU_SETS)
 @pytest.mark.parametrize(("channels", "groups"), CHANNELS)
 def test_every_implementation_has_the_bits_of_the_fallback(name: str, channels: int, groups: int) -> None:
     for size in SIZES:
         x, weight, bias = made((2, channels, *size))
-        with using(name):
+        with served_by(name):
             found = ops.group_norm(x, groups, weight, bias)
         expected = fallback.group_norm(x, groups, weight, bias, 1e-5)
         assert torch.equal(found, expected) and found.is_contiguous(memory_format=torch.channels_last)

@@ -1,11 +1,19 @@
 // CUDA on the host, for tests without a GPU: its words as standard C++, and a device whose launches run every
-// thread of every block one after another. `<<<...>>>` alone is no C++: tests/laws/test_native_bits.py writes
-// emulated::launch for it.
+// thread of every block one after another or, with EMULATED_WARPS, the threads of a warp at once, as threads
+// of the host. `<<<...>>>` alone is no C++: tests/native_build.py writes emulated::launch for it.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+
+#if defined(EMULATED_WARPS)
+#include <pthread.h>
+
+#include <thread>
+#include <vector>
+#endif
 
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
@@ -25,7 +33,8 @@ struct Device {
   cudaError_t error = cudaSuccess;  // of the last launch
 };
 inline Device device;
-inline Index grid, block, block_of, thread_of;  // of the thread that runs
+inline Index grid, block, block_of;
+inline thread_local Index thread_of;  // of the thread that runs
 
 }  // namespace emulated
 
@@ -58,7 +67,49 @@ inline cudaError_t cudaGetLastError() {
 
 namespace emulated {
 
+constexpr unsigned warp = 32;
+
+#if defined(EMULATED_WARPS)
+// Threads that exchange values: sixteen of a warp, one half.
+struct Half {
+  uint32_t values[warp / 2];
+  pthread_barrier_t barrier;
+  Half() { pthread_barrier_init(&barrier, nullptr, warp / 2); }
+};
+inline Half halves[2];
+
+inline uint32_t exchanged(unsigned mask, uint32_t value, unsigned from) {
+  const unsigned lane = thread_of.x % warp, which = lane / 16;
+  if (mask != 0xFFFFu << 16 * which || from / 16 != which) std::abort();  // nothing else is emulated
+  Half& half = halves[which];
+  half.values[lane % 16] = value;
+  pthread_barrier_wait(&half.barrier);
+  const uint32_t found = half.values[from % 16];
+  pthread_barrier_wait(&half.barrier);
+  return found;
+}
+
+template <class Kernel>
+void run_block(const Kernel& kernel) {
+  for (unsigned first = 0; first < block.x; first += warp) {
+    std::vector<std::thread> threads;
+    for (unsigned t = first; t < first + warp && t < block.x; ++t) {
+      threads.emplace_back([&kernel, t] {
+        thread_of.x = t;
+        kernel();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+}
+#else
 // The last thread first: nothing may depend on the order.
+template <class Kernel>
+void run_block(const Kernel& kernel) {
+  for (thread_of.x = block.x; thread_of.x-- > 0;) kernel();
+}
+#endif
+
 template <class Kernel>
 void launch(const Kernel& kernel, unsigned blocks, unsigned threads, unsigned /* shared memory */,
             cudaStream_t) {
@@ -69,7 +120,7 @@ void launch(const Kernel& kernel, unsigned blocks, unsigned threads, unsigned /*
   grid.x = blocks < device.most_blocks ? blocks : device.most_blocks;
   block.x = threads < device.most_threads ? threads : device.most_threads;
   for (block_of.x = grid.x; block_of.x-- > 0;) {
-    for (thread_of.x = block.x; thread_of.x-- > 0;) kernel();
+    run_block(kernel);
   }
 }
 
@@ -80,6 +131,7 @@ inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline float __int2float_rn(int a) { return static_cast<float>(a); }
@@ -94,5 +146,13 @@ inline float __uint_as_float(unsigned bits) {
   std::memcpy(&a, &bits, sizeof a);
   return a;
 }
+
+inline void __trap() { std::abort(); }
+#if defined(EMULATED_WARPS)
+inline float __shfl_xor_sync(unsigned mask, float value, int lanes) {
+  const unsigned from = (emulated::thread_of.x ^ lanes) % emulated::warp;
+  return __uint_as_float(emulated::exchanged(mask, __float_as_uint(value), from));
+}
+#endif
 
 #endif

@@ -2,9 +2,9 @@
 // in an unnamed namespace, because each instruction set has its own.
 #pragma once
 
-#include "../kernel_args.h"
+#include "kernel_args.h"
 
-namespace latentdiff::cpu {
+namespace latentdiff {
 namespace {
 
 template <class V>
@@ -87,9 +87,9 @@ LD_FN void ada_norm_row(const AdaNormArguments& a, int64_t row) {
     h = sum;
   }
   const float count = static_cast<float>(width);
-  const float mean = sum_of<V>(h, width, Itself{}) / count;
-  const float variance = sum_of<V>(h, width, SquaredFrom{mean}) / count;
-  const float scale = 1.0f / S::sqrt(S::add(variance, a.eps));
+  const float mean = S::div(sum_of<V>(h, width, Itself{}), count);
+  const float variance = S::div(sum_of<V>(h, width, SquaredFrom{mean}), count);
+  const float scale = S::div(1.0f, S::sqrt(S::add(variance, a.eps)));
   T* y = static_cast<T*>(a.y) + begin;
   for (int64_t e = 0; e < whole; e += V::lanes) {
     const auto normal = V::mul(V::add(V::read(h + e), V::set(-mean)), V::set(scale));
@@ -115,4 +115,4 @@ void ada_norm(const AdaNormArguments& a, int64_t first, int64_t last) {
 }
 
 }  // namespace
-}  // namespace latentdiff::cpu
+}  // namespace latentdiff
