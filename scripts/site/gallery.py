@@ -1,8 +1,8 @@
 """Fill the gallery of the site from studies that `latentdiff reproduce` made: a figure, what was found, and
 how.
 
-python scripts/site/gallery.py studies/*        writes docs/images/gallery/*.png and the middle of
-docs/gallery.md
+python scripts/site/gallery.py COMMIT studies/*        writes docs/images/gallery/*.png and the middle of
+docs/gallery.md; COMMIT is that of the program which made them. Other studies of the page stay as they are.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ WIDTH, COLOURS = 1400, 256  # of a picture on the page
 WRAP, MOST = 110, 300  # characters of a line, and of a caption that is shown
 
 
-def entry(folder: Path) -> str:
+def entry(folder: Path, commit: str) -> str:
     """The part of the page about one study; its figure is written smaller."""
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     study, figures = found["study"], found["figures"]
@@ -75,7 +75,7 @@ def entry(folder: Path) -> str:
     how = (
         f"`{command}`, seed {found['seed']}, {machine['threads']}"
         f" thread{'s' if machine['threads'] > 1 else ''} of an {processor(machine['cpu'])}, {took},"
-        f" {found['date'][:10]}"
+        f" {found['date'][:10]}, commit {commit}"
     )
     caption = figures[name]["caption"]
     alt = caption if len(caption) <= MOST else f"{found['title']}: {found['question']}"
@@ -104,18 +104,23 @@ def wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WRAP, subsequent_indent=hang, break_long_words=False, break_on_hyphens=False)
 
 
-def main(folders: list[Path]) -> None:
+def entries(page: str) -> dict[str, str]:
+    """The parts of the page by study."""
+    place = PLACE.search(page)
+    assert place is not None
+    parts = re.split(r"(?m)^(?=## )", place[0])[1:]
+    return {re.findall(r"images/gallery/([\w-]+)\.png", part)[0]: part.rstrip() + "\n" for part in parts}
+
+
+def main(commit: str, folders: list[Path]) -> None:
     order = [*FIRST, *(name for name in STUDIES if name not in FIRST)]
-    ordered = sorted(
-        (each for each in folders if (each / "results.json").exists()),
-        key=lambda each: order.index(each.name),
-    )
     page = DOCS / "gallery.md"
-    text = PLACE.sub(
-        lambda _: "\n" + "\n".join(entry(folder) for folder in ordered), page.read_text(encoding="utf-8")
-    )
-    page.write_text(text, encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    found = entries(text)
+    found |= {each.name: entry(each, commit) for each in folders if (each / "results.json").exists()}
+    parts = [found[study] for study in order if study in found]
+    page.write_text(PLACE.sub(lambda _: "\n" + "\n".join(parts), text), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    main(sys.argv[1], [Path(name) for name in sys.argv[2:]])
