@@ -112,7 +112,7 @@ def description(text: str, address: str) -> str:
 def links() -> dict[str, object]:
     """The description and the addresses of a package."""
     address = os.environ.get("LATENTDIFF_URL", "").rstrip("/")
-    if address and not re.fullmatch(r"https://[\w.~-]+(/[\w.~-]+)+", address):
+    if address and not re.fullmatch(r"https://[\w.~-]+(/[\w.~-]+){2,}", address):
         sys.exit(f"error: expected LATENTDIFF_URL to be like https://github.com/OWNER/NAME, got {address!r}")
     named = {
         "Documentation": "blob/HEAD/docs/index.md",

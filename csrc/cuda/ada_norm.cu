@@ -1,6 +1,7 @@
 // Sixteen threads do one row at a time, each a lane of its sums, and stride through the grid.
 #include "../ada_norm.h"
 
+#include "grid.h"
 #include "kernels.h"
 
 namespace latentdiff {
@@ -41,11 +42,8 @@ struct Sum<Team> {
   }
 };
 
-constexpr int threads = 256;
-constexpr int blocks_per_multiprocessor = 32;
-
 template <class T>
-__global__ void __launch_bounds__(threads) ada_norm_kernel(const __grid_constant__ AdaNormArguments a) {
+__global__ void __launch_bounds__(cuda::threads) ada_norm_kernel(const __grid_constant__ AdaNormArguments a) {
   const int64_t teams = blockDim.x / Team::lanes, stride = gridDim.x * teams;
   for (int64_t row = blockIdx.x * teams + threadIdx.x / Team::lanes; row < a.count; row += stride) {
     if (a.rows != nullptr) {
@@ -62,18 +60,14 @@ namespace cuda {
 
 cudaError_t launch(const AdaNormArguments& a, cudaStream_t stream) {
   if (a.count == 0) return cudaSuccess;
-  int device = 0, multiprocessors = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) {
-    error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  }
-  if (error != cudaSuccess) return error;
   void (*kernel)(AdaNormArguments) = a.dtype == Dtype::bfloat16  ? ada_norm_kernel<Bfloat>
                                      : a.dtype == Dtype::float16 ? ada_norm_kernel<Half>
                                                                  : ada_norm_kernel<float>;
-  const int64_t teams = threads / Team::lanes, needed = (a.count + teams - 1) / teams;
-  const int64_t most = static_cast<int64_t>(multiprocessors) * blocks_per_multiprocessor;
-  kernel<<<static_cast<unsigned>(needed < most ? needed : most), threads, 0, stream>>>(a);
+  const int64_t teams = threads / Team::lanes;
+  unsigned blocks = 0;
+  const cudaError_t error = grid_for((a.count + teams - 1) / teams, blocks);
+  if (error != cudaSuccess) return error;
+  kernel<<<blocks, threads, 0, stream>>>(a);
   return cudaGetLastError();
 }
 

@@ -3,13 +3,11 @@
 
 #include "../dispatch.h"
 #include "../vector_item.h"
+#include "grid.h"
 #include "order.h"
 
 namespace latentdiff::cuda {
 namespace {
-
-constexpr int threads = 256;
-constexpr int blocks_per_multiprocessor = 32;  // a few waves: the tail of the last one stays short
 
 template <class Function>
 __device__ __forceinline__ void grid_stride(int64_t total, const Function& f) {
@@ -56,15 +54,10 @@ cudaError_t launch_items(Kernel<Arguments> whole, Kernel<Arguments> any, Argumen
   const Order order = Order::of<T>(a.shape, items, written);
   const Kernel<Arguments> kernel = items.whole ? whole : any;
   if (order.total == 0) return cudaSuccess;
-  int device = 0, multiprocessors = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) {
-    error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  }
+  unsigned blocks = 0;
+  const cudaError_t error = grid_for((order.total + threads - 1) / threads, blocks);
   if (error != cudaSuccess) return error;
-  const int64_t needed = (order.total + threads - 1) / threads;
-  const int64_t most = static_cast<int64_t>(multiprocessors) * blocks_per_multiprocessor;
-  kernel<<<static_cast<unsigned>(needed < most ? needed : most), threads, 0, stream>>>(a, items, order);
+  kernel<<<blocks, threads, 0, stream>>>(a, items, order);
   return cudaGetLastError();
 }
 

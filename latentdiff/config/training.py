@@ -544,8 +544,9 @@ class TrainStudent(QuickOptions, LoopOptions):
     )
     perceptual: float | None = setting(
         None,
-        "weight of the perceptual loss of a model of pixels, against the error of x_0; for sharp pictures in"
-        " few calls (default: 20 for 28x28 grey digits, else 0)",
+        "weight of the perceptual loss of a model of pixels (by mnist for digits, else efficientnet-lite0),"
+        " against the error of x_0; for sharp pictures in few calls (default: 20 for 28x28 grey digits, else"
+        " 0)",
         ge=0,
         le=1000,
         group="Training",

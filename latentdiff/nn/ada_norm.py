@@ -19,7 +19,7 @@ def ada_norm(h: Tensor, factor: Tensor, shift: Tensor, rows: Tensor | None, dtyp
     """
     if torch.is_autocast_enabled(h.device.type):
         dtype = torch.get_autocast_dtype(h.device.type)
-    if _in_one_pass(h):
+    if in_one_pass(h):
         return ops.ada_norm(h, factor, shift, rows, dtype=dtype)
     factor, shift = (for_each(values, rows, h) for values in (factor, shift))
     return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), factor).to(dtype)
@@ -29,7 +29,7 @@ def add_ada_norm(
     h: Tensor, branch: Tensor, gate: Tensor, factor: Tensor, shift: Tensor, rows: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """h + gate branch, float32, and its :func:`ada_norm` in the dtype of ``branch``, which is shaped as h."""
-    if _in_one_pass(h):
+    if in_one_pass(h):
         return ops.add_ada_norm(h, branch, gate, factor, shift, rows)
     summed = torch.addcmul(h, for_each(gate, rows, h), branch.float())
     return summed, ada_norm(summed, factor, shift, rows, branch.dtype)
@@ -40,7 +40,8 @@ def for_each(values: Tensor, rows: Tensor | None, h: Tensor) -> Tensor:
     return Embedding(values, rows).spread(values).view(len(h), *[1] * (h.dim() - 2), h.shape[-1])
 
 
-def _in_one_pass(h: Tensor) -> bool:
+def in_one_pass(h: Tensor) -> bool:
+    """Whether the operation is taken for h, instead of layers of torch."""
     if torch.is_grad_enabled():
         return False
     return h.device.type == "cpu" or (h.device.type == "cuda" and ops.ON_CUDA)

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 NATIVE = native.load()
-ON_CUDA: bool = NATIVE.build.get("cuda") is not None and not NATIVE.reason  # native kernels for CUDA tensors
+ON_CUDA: bool = NATIVE.build.get("cuda") is not None  # native kernels for CUDA tensors
 # Looked up once: at small latents a call costs microseconds.
 _NORMAL, _ADD_NOISE, _STEP, _STEP_X0 = (
     getattr(torch.ops.latentdiff, name).default for name in ("normal", "add_noise", "step", "step_x0")

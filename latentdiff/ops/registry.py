@@ -1,8 +1,7 @@
 """Schemas, fallback and fake implementations of the operations in ``torch.ops.latentdiff``.
 
 The fallback is ``CompositeExplicitAutograd``: one opaque operation for compilers and autograd on every
-device. A native kernel registered for a device wins the dispatch; nothing here or above depends on which one
-runs.
+device. A native kernel registered for a device wins the dispatch; nothing here depends on which one runs.
 """
 
 from collections.abc import Callable, Sequence

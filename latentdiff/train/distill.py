@@ -75,6 +75,19 @@ def student_network(teacher: Pipeline, seed: int) -> nn.Module:
     return network
 
 
+def perceptual_term(teacher: Pipeline, weight: float, device: torch.device) -> PerceptualTerm | None:
+    """The perceptual term of a weight; None for 0.
+
+    InputError for a weight where the teacher has a VAE, or without the network's weights.
+    """
+    if not weight:
+        return None
+    if not isinstance(teacher.codec, IdentityCodec):
+        raise InputError(f"`perceptual`: needs a model of pixels, got {weight:g} for one of latents")
+    name = default_features(teacher.codec.image_shape, teacher.classes or None)
+    return PerceptualTerm(weight, perceptual_network(name, device=device))
+
+
 def x0_error(x0: Tensor, wanted: Tensor, *, clip: float | None, huber: float = 0.0) -> Tensor:
     """The mean squared error of each estimate [B, *shape] of x_0, [B]; with ``huber`` above 0 the mean of
     sqrt(error^2 + huber^2) - huber, which is least at the median (Song and Dhariwal 2024, equation 7).
@@ -114,32 +127,22 @@ class StudentTask:
         known = [schedule.at(t) for t in levels]
         usual = HUBER if isinstance(self.teacher.codec, IdentityCodec) else 0.0
         self._huber: float = usual if options.huber is None else options.huber
-        self._perceptual = self._perceptual_term()
+        self._perceptual = perceptual_term(self.teacher, self._perceptual_weight(), device)
         self._targets = step_targets(data.train, known)
         self._val_targets = step_targets(data.val, known)
         self._to_x0 = torch.tensor(
             [to_x0(self.process.prediction, *at, sigma_data=self.process.sigma_data) for at in known[:-1]]
         ).float()
 
-    def _perceptual_term(self) -> PerceptualTerm | None:
-        """The term of the options; by default one for a model of the pixels of digits.
-
-        InputError for a weight of a model of latents.
-        """
-        teacher, weight = self.teacher, self.options.perceptual
+    def _perceptual_weight(self) -> float:
+        """The weight of the options; by default one for a model of the pixels of digits."""
+        if self.options.perceptual is not None:
+            return self.options.perceptual
+        teacher = self.teacher
         if not isinstance(teacher.codec, IdentityCodec):
-            if weight:
-                raise InputError(f"`perceptual`: needs a model of pixels, got {weight:g} for one of latents")
-            return None
-        shape, classes = teacher.codec.image_shape, teacher.classes or None
-        if weight is None:
-            ends = Split(to_uint8(self.data.val.states[:, -1]), self.data.val.labels)
-            weight = PERCEPTUAL if are_digits(ends, shape, classes) else 0.0
-        if not weight:
-            return None
-        return PerceptualTerm(
-            weight, perceptual_network(default_features(shape, classes), device=self.device)
-        )
+            return 0.0
+        ends = Split(to_uint8(self.data.val.states[:, -1]), self.data.val.labels)
+        return PERCEPTUAL if are_digits(ends, teacher.codec.image_shape, teacher.classes or None) else 0.0
 
     @property
     def perceptual_fingerprint(self) -> str | None:

@@ -117,10 +117,15 @@ def main(commit: str, folders: list[Path]) -> None:
     page = DOCS / "gallery.md"
     text = page.read_text(encoding="utf-8")
     found = entries(text)
-    found |= {each.name: entry(each, commit) for each in folders if (each / "results.json").exists()}
+    made = [(json.loads((each / "results.json").read_text())["study"], each) for each in folders]
+    if len(dict(made)) < len(made):
+        sys.exit(f"expected one folder for each study, got {', '.join(sorted(study for study, _ in made))}")
+    found |= {study: entry(each, commit) for study, each in made}
     parts = [found[study] for study in order if study in found]
     page.write_text(PLACE.sub(lambda _: "\n" + "\n".join(parts), text), encoding="utf-8")
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:] or not re.fullmatch("[0-9a-f]{7,40}", sys.argv[1]):
+        sys.exit("usage: gallery.py COMMIT FOLDER...")
     main(sys.argv[1], [Path(name) for name in sys.argv[2:]])

@@ -3,7 +3,9 @@ warp at once, as they exchange values.
 """
 
 import ctypes
+import signal
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -82,7 +84,25 @@ def test_ada_norm(norms: ctypes.CDLL, width: int, dtype: torch.dtype) -> None:
 
 
 def test_numbers_that_are_not_finite_stay_in_their_rows(norms: ctypes.CDLL) -> None:
-    h, conditions = torch.randn(6, 40), torch.randn(6, 3, 40)
+    g = torch.Generator().manual_seed(0)
+    h, conditions = torch.randn(6, 40, generator=g), torch.randn(6, 3, 40, generator=g)
     h[1, 3], h[2, 39] = torch.nan, torch.inf
     _, y = launched(norms, h, None, conditions, None, torch.bfloat16, (1, 64))
     assert y.isnan().any(1).tolist() == [False, True, True, False, False, False]
+
+
+LAUNCH = """
+import ctypes, sys
+norms, size = ctypes.CDLL(sys.argv[1]), ctypes.c_int64
+h, y, conditions = (ctypes.c_float * 64)(), (ctypes.c_float * 64)(), (ctypes.c_float * 48)()
+rows = (size * 4)(0, 2, int(sys.argv[2]), 1)
+sizes, stride = map(size, (4, 16, 1, 3)), size(16)
+norms.ada_norm(*sizes, 0, h, None, None, y, conditions, conditions, conditions, stride, rows, 1, 32)
+"""
+
+
+@pytest.mark.parametrize(("row", "code"), [(-1, -signal.SIGABRT), (3, -signal.SIGABRT), (2, 0)])
+def test_a_row_beyond_the_conditions_ends_the_launch(norms: ctypes.CDLL, row: int, code: int) -> None:
+    """As an index of torch on CUDA that is out of range."""
+    done = subprocess.run([sys.executable, "-c", LAUNCH, norms._name, str(row)], capture_output=True)
+    assert done.returncode == code

@@ -1,5 +1,7 @@
 """What networks compute in fewer passes where no gradient is needed: the same numbers as with gradients."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 from latentdiff import ops
 from latentdiff.nn import build
 from latentdiff.nn.activations import gelu_tanh
-from latentdiff.nn.ada_norm import add_ada_norm
+from latentdiff.nn.ada_norm import add_ada_norm, in_one_pass
 from latentdiff.nn.base_config import TextConfig
 from latentdiff.nn.networks import DiTConfig, MLPConfig, UNetConfig
 
@@ -51,6 +53,21 @@ def test_networks_give_what_they_give_with_gradients(
     assert calls and float(plain.std()) > 0.1
     assert float((found - plain).abs().max()) < tolerance * float(plain.abs().max())
     assert float((torch.cat(several) - found).abs().max()) < tolerance * float(plain.abs().max())
+
+
+def test_devices_with_a_kernel_take_one_pass_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU is not needed: it is the device's name that decides."""
+    for device, kernels, expected in (
+        ("cpu", False, True),
+        ("cuda", True, True),
+        ("cuda", False, False),
+        ("mps", True, False),
+    ):
+        monkeypatch.setattr(ops, "ON_CUDA", kernels)
+        h = SimpleNamespace(device=torch.device(device))
+        assert not in_one_pass(h)  # type: ignore[arg-type]
+        with torch.no_grad():
+            assert in_one_pass(h) is expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shared", [True, False])

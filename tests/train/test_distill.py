@@ -406,6 +406,12 @@ def test_a_student_is_a_run_like_any_other(work: Path, cli: Callable) -> None:
     assert ld.load(saved).student == Student(**begun, teacher="denoiser")
 
 
+def test_a_perceptual_loss_of_latents_is_refused_before_samples_are_drawn(work: Path, cli: Callable) -> None:
+    refused = cli(f"{DISTILL} --perceptual 5 --trajectories-folder kept --name none", cwd=work)
+    assert refused.code == 1 and "--perceptual: needs a model of pixels, got 5" in refused.err
+    assert "trajectories for" not in refused.err and not (work / "kept").exists()
+
+
 def test_a_student_of_as_many_calls_as_its_teacher_is_that_from_the_start(
     vector: Pipeline,
 ) -> None:

@@ -48,8 +48,9 @@ CSS = f"""
 .status {{ min-height: 1.6rem; }}
 body:not(.ready)::before {{
   content: "The page is loading …"; position: fixed; top: 40vh; width: 100%; text-align: center;
-  color: var(--body-text-color); pointer-events: none;
+  color: var(--body-text-color); pointer-events: none; animation: hidden 0s 3s forwards;
 }}
+@keyframes hidden {{ to {{ visibility: hidden; }} }}
 #body {{ flex-direction: row-reverse; }}
 #what-row > .column:not(:has(.block)) {{ display: none; }}  /* a model without classes and prompts */
 #pictures {{ min-height: calc({HEIGHT} + 300px); }}  /* before the tab is there, too */

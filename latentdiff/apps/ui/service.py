@@ -196,6 +196,18 @@ class PageService:
         eta = None if name is None else self.models.load(name).pipeline.eta
         return name, controls_of(recipe, eta=eta), recipe
 
+    def is_first_of(self, path: str | Path, name: str, request: PageRequest) -> bool:
+        """Whether a picture is the first one that a request draws with a model."""
+        try:
+            drawn_with, found, recipe = self.repeat(path)
+            model = self.models.load(name)
+        except InputError:
+            return False
+        classes = model.pipeline.classes
+        label = request.label or (classes[0] if classes and not model.takes_text else "")
+        wanted = request.model_copy(update={"n": found.n, "label": label})
+        return drawn_with == name and recipe.made_by == "sample" and found == wanted
+
     def _sampling(self, name: str, request: PageRequest) -> Job:
         model = self.models.load(name)
         request = request.for_edit(model) if model.takes_text else request

@@ -122,7 +122,7 @@ def edit_tab(widgets: SharedWidgets) -> EditWidgets:
         [EDIT, FILL],
         value=EDIT,
         label="What to do",
-        info="Towards the class or the prompt at the top of the page, where the model has one.",
+        info="Edits move towards the class or the prompt at the top of the page.",
         elem_id="what",
     )
     with gr.Row(elem_classes="files"):

@@ -16,7 +16,14 @@ import gradio as gr
 from latentdiff.apps.ui.drawing import DrawingQueue
 from latentdiff.apps.ui.limits import GUIDANCE, IMAGES, PROMPT, STEPS, USUAL_STEPS
 from latentdiff.apps.ui.models import ListedModel
-from latentdiff.apps.ui.request import ALL_CLASSES, error_html, plain, usual_request, usual_steps
+from latentdiff.apps.ui.request import (
+    ALL_CLASSES,
+    error_html,
+    parse_controls,
+    plain,
+    usual_request,
+    usual_steps,
+)
 from latentdiff.apps.ui.service import Moment, PageService, PageView
 from latentdiff.config.sampling import Sampler
 from latentdiff.pipeline.batching import Cancelled
@@ -239,7 +246,11 @@ class SharedWidgets:
 
         def updates(stop: Event, pictures: Any, *values: Any) -> Updates:
             views = start(stop, *values)
-            return ([*self._view_update(view, pictures, pair=pair), [*values[-own:]]] for view in views)
+            used = [*values[-own:]]  # by a finished drawing: a stopped one is repeated
+            return (
+                [*self._view_update(view, pictures, pair=pair), SKIP if view.done is None else used]
+                for view in views
+            )
 
         event = self.event(updates, [self.pictures, *inputs, *self.inputs], outputs)
 
@@ -247,7 +258,10 @@ class SharedWidgets:
             if kept := self.service.kept(pictures):
                 path, caption = kept[0]
                 skipped = [SKIP] * (len(outputs) - 3)
-                return [plain(f"Drawn before: {caption}"), path, *skipped, [*values]]
+                with error_messages():
+                    same = self.service.is_first_of(path, values[0], parse_controls(*values[1:]))
+                used = [*values] if same else []
+                return [plain(f"Drawn before: {caption}"), path, *skipped, used]
             view = self.service.opening(values[0])
             if view is None:
                 return [SKIP] * len(outputs)

@@ -188,7 +188,16 @@ def test_pictures_and_settings_are_kept_over_a_reload_and_used_again(tab: Any, t
     assert tab.locator("#gallery .thumbnail-item").count() == 16
     assert tab.locator("#seed input").input_value() == "77"
     assert tab.locator("#steps-a input[type=number]").input_value() == "9"
-    tab.locator("#gallery .thumbnail-item").nth(13).click()
+    tab.locator("#seed input").fill("5")  # what was typed is drawn, also after a reload
+    tab.locator("#seed input").press("Tab")
+    tab.wait_for_timeout(500)
+    tab.reload()
+    says(tab, "sample", "Drawn before: seed 77")
+    unfold(tab)
+    tab.click("#draw-sample")
+    tab.wait_for_function("document.querySelectorAll('#gallery .thumbnail-item').length == 20")
+    tab.locator("#gallery .thumbnail-item").first.get_by_text("seed 5").wait_for()
+    tab.locator("#gallery .thumbnail-item").nth(17).click()
     tab.wait_for_selector("#chosen", state="visible")
     tab.click("#use")
     tab.wait_for_function("document.querySelector('#seed input').value == '1'")

@@ -126,6 +126,20 @@ def test_the_page_opens_with_what_its_controls_would_draw_once_for_all(page: Pag
     assert page.opening(first) is None
 
 
+def test_a_kept_picture_is_known_by_the_controls_that_drew_it(page: PageService) -> None:
+    name, request = name_of(page, "denoiser"), PageRequest(steps=5, seed=3, n=3, guidance=2, sampler="ddim")
+    files = last(page.sample(name, request)).files
+    assert page.is_first_of(files[0][0], name, request)
+    assert not page.is_first_of(files[1][0], name, request)
+    for other in ({"seed": 4}, {"steps": 6}, {"guidance": 1.0}, {"label": "bee"}):
+        assert not page.is_first_of(files[0][0], name, request.model_copy(update=other))
+    of_class = request.model_copy(update={"label": "bee"})
+    assert page.is_first_of(last(page.sample(name, of_class)).files[0][0], name, of_class)
+    assert not page.is_first_of(files[0][0], name_of(page, "pixel"), request)
+    edited = last(page.edit(name, request, blank(GREY, 0), strength=0.5))
+    assert not page.is_first_of(edited.files[0][0], name, request)
+
+
 def test_a_server_that_ends_draws_no_opening_pictures(page: PageService) -> None:
     page.close()
     page.draw_opening()

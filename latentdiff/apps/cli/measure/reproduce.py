@@ -46,7 +46,8 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     "--budget",
     type=click.Choice(BUDGETS),
     default="quick",
-    help="Amount of computation; quick: about 5 minutes on 2 CPU cores, full: up to an hour.",
+    help="Amount of computation; quick: about 5 minutes on 2 CPU cores, full: up to an hour there, with the"
+    " images of the package.",
 )
 @option(
     "--data",

@@ -51,6 +51,7 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     note_loading()
 
     from latentdiff.apps.cli.shared.find import find_denoiser
+    from latentdiff.apps.cli.shared.progress import note
     from latentdiff.apps.cli.train import common
     from latentdiff.nn import build as build_network
     from latentdiff.pipeline.capabilities import Need
@@ -58,7 +59,7 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     from latentdiff.pipeline.checkpoint.runs import recorded_paths
     from latentdiff.pipeline.components import load_config
     from latentdiff.pipeline.pipeline import from_checkpoint
-    from latentdiff.train.distill import StudentTask, student_network
+    from latentdiff.train.distill import StudentTask, perceptual_term, student_network
     from latentdiff.train.trajectories import teacher_steps
 
     training = common.begin("student", options, place)
@@ -80,10 +81,15 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
         network = build_network(config, seed=options.seed)
     else:
         network = student_network(teacher, options.seed)
+    perceptual_term(teacher, options.perceptual or 0.0, training.device)  # refused before samples are drawn
     if dry_run:
         options = options.model_copy(update={"trajectories": FEW, "trajectories_folder": None})
     data = _trajectories(options, checkpoint, teacher, steps, first=training.ranks.first)
     task = StudentTask(options, data, network, training.device)
+    if task.perceptual_fingerprint is not None:
+        why = ":" if options.perceptual is not None else ": 28x28 grey images are taken for digits;"
+        name = task.perceptual_fingerprint
+        note(f"perceptual term by the network {name}{why} --perceptual 0 leaves it out")
 
     def measured(found: Mapping[str, float]) -> dict[str, str]:
         lines = {

@@ -314,8 +314,7 @@ def _findings(models: list[ModelResults], distance: str, originals: Tensor) -> I
         yield against_input(f"Restored from {model.name}", scores, "degraded", "distance", distance)
         yield (
             f"Contrast of what is restored from {model.name} (the deviation of the pixels over that of the"
-            f" originals): {_contrast(model, originals)}. An image of little contrast is nearly empty,"
-            " whatever its distance."
+            f" originals; an empty image has 0%): {_contrast(model, originals)}."
         )
         fd = {method.name: method.scores.fd for method in model.methods if method.scores.fd is not None}
         yield comparison.ordered(f"FD of what is restored from {model.name}", fd)

@@ -164,7 +164,8 @@ def _shares(comparison: SolverComparison, shares: Sequence[float]) -> Section:
 def _findings(found: Mapping[str, MethodScores], distances: Mapping[str, str]) -> Iterator[str]:
     for name, scores in found.items():
         yield against_input(f"Missing {name}", scores, "nothing filled in", "distance", distances[name])
-    yield f"By the perceptual distance, {closer(found, PAIRS)} tasks."
+    by = " and ".join(dict.fromkeys(distances.values()))
+    yield f"By the {by}, {closer(found, PAIRS)} tasks."
 
 
 FULL = InpaintingSettings(

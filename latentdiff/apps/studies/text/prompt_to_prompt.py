@@ -222,13 +222,13 @@ def _other_edits(editor: PromptEditor) -> Section:
         (word, float(torch.sqrt((images - made.source).square().mean())))
         for word, images in zip(weighted, made.edits, strict=True)
     )
-    caption = "How much a weight changes; pixels in [-1, 1]."
+    about = "How much a weight changes; pixels in [-1, 1]."
     return Section(
         "Words added and weighted",
         WEIGHTS,
         rows(plain, added, "added", "Words added to a short text.")[0],
         picture,
-        Table("weights", ("attention", "RMS change from the source"), changed, caption),
+        Table("weights", ("attention", "RMS change from the source"), changed, about),
     )
 
 
