@@ -91,6 +91,7 @@ DATA = (
 WEIGHTS = (
     Thing("model `clothes`", "in the package", "Apache-2.0", _CLOTHES),
     Thing("model `clothes-student`", "in the package", "Apache-2.0", _CLOTHES),
+    Thing("model `clothes-text`", "in the package", "Apache-2.0", _CLOTHES),
     Thing(
         "model `colour`",
         "in the package",

@@ -50,6 +50,7 @@ def with_runs(work: Path, folder: Path, names: tuple[str, ...]) -> None:
         ("sample -n 1 --steps 2 --prompt 'a disc'", ("denoiser", "text"), "text"),
         ("sample -n 1 --steps 2 --prompt 'a red seven'", ("denoiser", "vae"), "scenes"),
         ("sample -n 1 --steps 2 --prompt 'a large lion on a blue background'", ("denoiser",), "things"),
+        ("sample -n 1 --steps 2 --prompt 'a red dress'", ("denoiser",), "clothes-text"),
         (
             "sample -n 1 --steps 2 --prompt 'a lion left of a seven'",
             ("denoiser",),

@@ -151,12 +151,11 @@ STUDIES = {
         takes_run_colour=True,
     ),
     "text-sdedit": StudyInfo(
-        "restoration.sdedit",
+        "text.text_sdedit",
         "Editing by noise towards a prompt",
         "At what noise level does a prompt change an image, and what is kept?",
         scored=False,
         takes_run=True,
-        variable="TEXT_STUDY",
     ),
     "prompt-to-prompt": StudyInfo(
         "text.prompt_to_prompt",

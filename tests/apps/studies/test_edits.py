@@ -10,7 +10,7 @@ from helpers import is_held_out
 from torch import Tensor
 
 from latentdiff.apps.studies.report.curves import Panel
-from latentdiff.apps.studies.restoration import sdedit
+from latentdiff.apps.studies.text import text_sdedit
 from latentdiff.apps.studies.text.text_edits import SWAPS, EditScores, EditTask, score, tasks
 from latentdiff.data import synthetic_scene_images, to_float
 from latentdiff.data.draws import Draws
@@ -97,12 +97,12 @@ def test_another_shape_overlaps_less(what: str) -> None:
 
 def test_the_curves_of_strengths_have_their_units_and_a_colour_for_each_attribute() -> None:
     """Dashed without guidance, in the colour of the same attribute with the most of it."""
-    settings = sdedit.TextSDEditSettings(strengths=(0.2, 0.8), scales=(1.0, 2.0, 4.0))
+    settings = text_sdedit.TextSDEditSettings(strengths=(0.2, 0.8), scales=(1.0, 2.0, 4.0))
     found = EditScores(success=0.5, others=0.25, psnr=20.0, overlap=None)
     scores = {(w, s): dict.fromkeys(SWAPS, found) for w in settings.scales for s in settings.strengths}
     plotted: list[Panel] = []
     context = SimpleNamespace(plot=lambda name, panels, caption: plotted.extend(panels))
-    sdedit._text_curves(context, settings, scores)  # type: ignore[arg-type]
+    text_sdedit._text_curves(context, settings, scores)  # type: ignore[arg-type]
     assert [panel.y for panel in plotted] == ["percent", "percent", "PSNR (dB)"]
     for panel, value in zip(plotted, (50, 25, 20), strict=True):
         assert [curve.color for curve in panel.curves] == [0, 1, 2, 0, 1, 2]

@@ -35,7 +35,7 @@ from latentdiff.apps.studies.sampling import (
     denoiser_training,
     latent_size,
 )
-from latentdiff.apps.studies.text import prompt_to_prompt, text_to_image
+from latentdiff.apps.studies.text import prompt_to_prompt, text_sdedit, text_to_image
 from latentdiff.data import load_dataset
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
@@ -147,7 +147,7 @@ MICRO: dict[str, Any] = {
         steps=3,
         shown=2,
     ),
-    "text-sdedit": sdedit.TextSDEditSettings(
+    "text-sdedit": text_sdedit.TextSDEditSettings(
         counts=(64, 16, 60), text=TEXTS, edits=2, strengths=(0.5, 1.0), scales=(1.0, 2.0), steps=3, shown=2
     ),
     "text-anagrams": anagrams.TextAnagramSettings(
@@ -272,9 +272,9 @@ def test_findings_hold_no_canned_claim(made: StudyResult) -> None:
 
 
 LARGER = {
-    "text-to-image": {"things.png"},
-    "prompt-to-prompt": {"things.png", "things-weighted.png"},
-    "text-sdedit": {"drawings-things.png"},
+    "text-to-image": {"things.png", "photos.png"},
+    "prompt-to-prompt": {"things.png", "things-weighted.png", "photos.png", "photos-weighted.png"},
+    "text-sdedit": {"drawings-things.png", "photos.png"},
     "text-anagrams": {"things.png"},
     "text-hybrids": {"things.png"},
 }
@@ -284,7 +284,9 @@ LARGER = {
 def test_studies_of_prompts_show_larger_pictures_too(made: StudyResult) -> None:
     """By the model of the package, beside those of the study's own."""
     assert set(results(made)["figures"]) >= LARGER[made.study]
-    assert "The model is things of the package" in made.page.read_text(encoding="utf-8")
+    page = made.page.read_text(encoding="utf-8")
+    assert "The model is things of the package" in page
+    assert ("The model is clothes-text of the package" in page) == ("photos.png" in LARGER[made.study])
 
 
 SOON = (

@@ -9,21 +9,30 @@ from torch import Tensor
 
 from latentdiff.apps.studies.illusions import anagrams, hybrids
 from latentdiff.apps.studies.illusions.subjects import Shares, scene_hits
-from latentdiff.apps.studies.restoration import sdedit
-from latentdiff.apps.studies.text import prompt_to_prompt
+from latentdiff.apps.studies.text import prompt_to_prompt, text_sdedit, text_to_image
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.synthetic_scene_images import scenes_of
 from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, contrasting, parse
 from latentdiff.diffusion.illusions.views import view
+from latentdiff.pipeline.checkpoint.pretrained import shipped_models
 
+HELD = text_to_image.PROMPTS[2]  # of a held-out kind, on purpose
 TEXTS = [
     *(text for pair in anagrams.PROMPT_PAIRS for text in pair[:2]),
     *(text for pair in (*hybrids.BY_DISTANCE, *hybrids.BY_COLOUR) for text in pair),
     *hybrids.THREE_PROMPTS,
     prompt_to_prompt.TWO,
     prompt_to_prompt.ONE,
+    *prompt_to_prompt.SIZES,
     *prompt_to_prompt.EDITS.values(),
-    *(text for *_, text in sdedit.PAINTED),
+    *(text for *_, text in text_sdedit.PAINTED),
+    *(text for text in text_to_image.PROMPTS if text != HELD),
+    *(
+        text
+        for model in shipped_models()
+        if model.about["images"] == "scenes"
+        for text in model.about["prompts"]
+    ),
 ]
 
 
@@ -44,6 +53,7 @@ def test_a_text_is_of_a_kind_that_training_shows(text: str) -> None:
     scene = parse(text)
     assert not is_held_out(scene) and scene.background is not None
     assert all(scene.background in contrasting(thing.colour) for thing in scene.things)
+    assert all((thing.size == "small") == (thing.corner is not None) for thing in scene.things)
 
 
 def test_a_negative_is_read_as_the_other_text(data: Dataset) -> None:
@@ -95,7 +105,7 @@ def test_a_hybrid_is_read_in_both_of_its_bands(data: Dataset) -> None:
 
 
 def test_edits_of_real_pictures_change_one_thing(data: Dataset) -> None:
-    tasks, images = sdedit.edit_tasks(data, 5)
+    tasks, images = text_sdedit.edit_tasks(data, 5)
     assert len(tasks) == len(images) == 15 and torch.equal(images[:5], images[5:10])
     for task in tasks:
         a, b = task.source, task.edited
@@ -110,7 +120,7 @@ def test_edits_of_real_pictures_change_one_thing(data: Dataset) -> None:
 def test_a_drawing_is_painted_in_two_colours() -> None:
     strokes = torch.full((1, 1, 4, 4), -1.0)
     strokes[..., 1:3] = 1.0
-    painted = sdedit.painted(strokes, "red", "blue")
+    painted = text_sdedit.painted(strokes, "red", "blue")
     for column, name in ((0, "blue"), (1, "red")):
         wanted = torch.tensor(COLOURS[name]) / 127.5 - 1
         torch.testing.assert_close(painted[0, :, 0, column], wanted)

@@ -26,7 +26,13 @@ from latentdiff.apps.studies.illusions.subjects import (
 )
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model, things_section
+from latentdiff.apps.studies.kit.model import (
+    THINGS_MODEL,
+    larger_section,
+    pixel_model,
+    readable_scenes,
+    text_model,
+)
 from latentdiff.apps.studies.kit.presets import LONG_PIXELS, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
@@ -313,8 +319,9 @@ def text_study(context: StudyContext, settings: TextAnagramSettings) -> Report:
         _text_findings(settings, found[w], plain),
         Section("Two texts in one picture", TEXT_ABOUT, origin, *pictures, _text_table(found[w], plain, w)),
         Section("Guidance", plot),
-        *things_section(
-            context, "Larger pictures", THINGS_WORDS, lambda pipeline: _things(context, settings, pipeline)
+        *larger_section(
+            *(context, THINGS_MODEL, "Larger pictures", THINGS_WORDS),
+            lambda pipeline: _things(context, settings, pipeline),
         ),
         pairs=[pair._asdict() for pair in settings.pairs],
     )

@@ -28,11 +28,12 @@ from latentdiff.apps.studies.illusions.subjects import (
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
 from latentdiff.apps.studies.kit.model import (
+    THINGS_MODEL,
     colour_model,
+    larger_section,
     pixel_model,
     readable_scenes,
     text_model,
-    things_section,
 )
 from latentdiff.apps.studies.kit.presets import LONG_COLOUR, LONG_PIXELS, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
@@ -345,8 +346,9 @@ def text_study(context: StudyContext, settings: TextHybridSettings) -> Report:
             _text_table("colour", split, ("in grey", "in colour")),
         ),
         Section("Three in one", triple),
-        *things_section(
-            context, "Larger pictures", THINGS_WORDS, lambda pipeline: _things(context, settings, pipeline)
+        *larger_section(
+            *(context, THINGS_MODEL, "Larger pictures", THINGS_WORDS),
+            lambda pipeline: _things(context, settings, pipeline),
         ),
         by_distance=[list(pair) for pair in BY_DISTANCE],
         by_colour=[list(pair) for pair in BY_COLOUR],

@@ -22,7 +22,8 @@ from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint, load
 from latentdiff.train.state import STATE, load_train_state
 
-DIGITS, LATENT_DIGITS, SCENES, THINGS = "digits-pixels", "digits", "scenes", "things"  # in the package
+DIGITS, LATENT_DIGITS, SCENES = "digits-pixels", "digits", "scenes"  # in the package
+THINGS_MODEL, PHOTOS_MODEL = "things", "clothes-text"  # of 64 x 64 pixels, for texts
 # data whose test images took no part in the training of these models: the images of mnist5k, on which DIGITS
 # was trained, are test images of mnist
 DIGITS_DATA, LATENT_DIGITS_DATA = ("mnist5k",), ("mnist5k", "mnist")
@@ -104,17 +105,17 @@ def text_model(context: StudyContext, preset: TextPreset | None, data: Dataset) 
     return pipeline, Paragraph(text)
 
 
-def things_section(
-    context: StudyContext, title: str, about: str, draw: Callable[[Pipeline], Iterable[Block]]
+def larger_section(
+    context: StudyContext, model: str, title: str, about: str, draw: Callable[[Pipeline], Iterable[Block]]
 ) -> Iterator[Section]:
-    """The section of what ``draw`` makes by the shipped text-conditional model of larger pictures; none where
+    """The section of what ``draw`` makes by a shipped text-conditional model of 64 x 64 pixels; none where
     --run gives the model of the study.
     """
-    folder = None if context.run is not None else shipped_folder(THINGS)
+    folder = None if context.run is not None else shipped_folder(model)
     if folder is None:
         return
-    where = f"The model is {THINGS} of the package, of 64 x 64 pixels: {shipped_about(folder)['data']}."
-    with context.part("larger pictures"):
+    where = f"The model is {model} of the package, of 64 x 64 pixels: {shipped_about(folder)['data']}."
+    with context.part(f"larger pictures: {model}"):
         blocks = tuple(draw(load(folder).to(context.device)))
     yield Section(title, about, Paragraph(where), *blocks)
 

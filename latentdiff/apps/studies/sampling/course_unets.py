@@ -38,7 +38,7 @@ class CourseUNetsSettings:
     ema: float = 0.99
     epochs: tuple[int, ...] = (1, 5, 10, 15)
     guidance: float = 5.0
-    steps: int | None = 50
+    steps: int | None = 40
     samples: int = 100
     resamples: int = 100
 

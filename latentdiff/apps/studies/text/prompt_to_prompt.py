@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import readable_scenes, text_model, things_section
+from latentdiff.apps.studies.kit.model import (
+    PHOTOS_MODEL,
+    THINGS_MODEL,
+    larger_section,
+    readable_scenes,
+    text_model,
+)
 from latentdiff.apps.studies.kit.presets import TextPreset
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -49,7 +55,16 @@ EDITS = {
 }
 """The edited prompt by the attribute that it exchanges."""
 
+SHORT = "a red seven"
+ADDED = ("a red seven on a yellow background", "a red seven on a white background")
 ONE = "a large red seven on a blue background"
+SIZES = (
+    "a small red seven in the top left corner on a blue background",
+    "a small red seven in the bottom right corner on a blue background",
+)
+"""A small digit is in a corner in every picture of the training."""
+WEIGHTS = {"red": (-3.0, -1.0, 3.0), "blue": (-1.0, 0.0, 3.0)}
+"""Factors of the attention to words of ONE."""
 ABSTRACT = (
     "a happy large red seven on a blue background",
     "a lucky large red seven on a blue background",
@@ -67,8 +82,21 @@ THINGS = (
     ("a large fox on a white background", "a large fox on a purple background"),
 )
 """Prompts of larger pictures and their edits: a thing, the size, a colour or the ground."""
-THINGS_GUIDANCE = 3.0
-WEIGHTED = ("a large red star on a yellow background", "red")
+PHOTOS = (
+    ("a blue dress", "a red dress"),
+    ("a grey t-shirt", "a green t-shirt"),
+    ("a black pullover", "a white pullover"),
+    ("blue pants", "blue shorts"),
+    ("black shoes", "brown shoes"),
+    ("a red t-shirt", "a red pullover"),
+)
+"""Prompts of photos and their edits: a colour or a kind."""
+LARGER_GUIDANCE = 3.0
+WEIGHTED = {
+    "things": ("a large red star on a yellow background", "red"),
+    "photos": ("a red dress", "red"),
+}
+"""Prompts and words with the attention to the word multiplied, by figure."""
 FACTORS = (-1.0, 0.0, 0.5, 3.0)
 
 
@@ -155,8 +183,13 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
     sections = [Section("Words exchanged", ABOUT, where, *pictures, table, _balance(context, scores))]
     with context.part("added and weighted"):
         sections.append(_other_edits(editor))
-    sections += things_section(
-        context, "Larger pictures", THINGS_WORDS, lambda pipeline: _things(context, settings, pipeline)
+    sections += larger_section(
+        *(context, THINGS_MODEL, "Larger pictures", THINGS_WORDS),
+        lambda pipeline: _larger(context, settings, pipeline, "things", THINGS),
+    )
+    sections += larger_section(
+        *(context, PHOTOS_MODEL, "Photos", PHOTOS_WORDS),
+        lambda pipeline: _larger(context, settings, pipeline, "photos", PHOTOS),
     )
     with context.part("real pictures"):
         sections.append(_real(editor, data))
@@ -209,15 +242,13 @@ def _other_edits(editor: PromptEditor) -> Section:
         made = editor.edit(source, list(edits.values()), editor.shown)
         return editor.stages(name, (source, *edits), made, text), made
 
-    plain = "a red seven"
-    added = {text: Edit(text) for text in ("a large red seven", "a red seven on a yellow background")}
-    base = "a large red seven on a blue background"
+    words, sizes = ({text: Edit(text) for text in texts} for texts in (ADDED, SIZES))
     weighted = {
-        f"{word} x {factor:g}": Edit(base, factors={word: factor})
-        for word in ("red", "seven")
-        for factor in (-1, 0, 3)
+        f"{word} x {factor:g}": Edit(ONE, factors={word: factor})
+        for word, factors in WEIGHTS.items()
+        for factor in factors
     }
-    picture, made = rows(base, weighted, "weighted", f"“{base}” with the attention to one word multiplied.")
+    picture, made = rows(ONE, weighted, "weighted", f"“{ONE}” with the attention to one word multiplied.")
     changed = tuple(
         (word, float(torch.sqrt((images - made.source).square().mean())))
         for word, images in zip(weighted, made.edits, strict=True)
@@ -225,14 +256,15 @@ def _other_edits(editor: PromptEditor) -> Section:
     about = "How much a weight changes; pixels in [-1, 1]."
     return Section(
         "Words added and weighted",
-        WEIGHTS,
-        rows(plain, added, "added", "Words added to a short text.")[0],
+        WEIGHTING,
+        rows(SHORT, words, "added", "Words added to a short text.")[0],
+        rows(ONE, sizes, "sizes", "The size exchanged, and a corner added.")[0],
         picture,
         Table("weights", ("attention", "RMS change from the source"), changed, about),
     )
 
 
-WEIGHTS = (
+WEIGHTING = (
     "Added words have their own attention maps, all others those of the source. A weight multiplies the"
     " attention to a word in every layer: with 0 the pixels no longer see this word, with a negative weight"
     " its effect is reversed. Other words still hold a part of its meaning, as the text encoder mixes them,"
@@ -246,21 +278,33 @@ THINGS_WORDS = (
 )
 
 
-def _things(context: StudyContext, settings: PromptToPromptSettings, pipeline: Pipeline) -> Iterator[Picture]:
+PHOTOS_WORDS = (
+    "Photos of clothes, two seeds of each. Another colour leaves cut, folds and ground as they are; another"
+    " kind stays in the place and in the colour."
+)
+
+
+def _larger(
+    context: StudyContext,
+    settings: PromptToPromptSettings,
+    pipeline: Pipeline,
+    name: str,
+    edits: Sequence[tuple[str, str]],
+) -> Iterator[Picture]:
     """Edits of larger pictures: a squirrel becomes a lion."""
-    sampling = Sampling(steps=settings.steps, guidance=THINGS_GUIDANCE)
-    editor = PromptEditor(context, pipeline, sampling, len(THINGS))
-    made = [editor.edit(source, [Edit(edited)], 2) for source, edited in THINGS]
+    sampling = Sampling(steps=settings.steps, guidance=LARGER_GUIDANCE)
+    editor = PromptEditor(context, pipeline, sampling, len(edits))
+    made = [editor.edit(source, [Edit(edited)], 2) for source, edited in edits]
     stages = []
     for k in range(2):
         stages.append((f"source, seed {k}", torch.cat([each.source[k : k + 1] for each in made])))
         stages.append((f"edited, seed {k}", torch.cat([each.edits[0][k : k + 1] for each in made])))
-    names = [f"{source} → {edited}" for source, edited in THINGS]
-    yield context.stages("things", stages, "Two seeds of each prompt and its edit.", names=names)
-    text, word = WEIGHTED
+    names = [f"{source} → {edited}" for source, edited in edits]
+    yield context.stages(name, stages, "Two seeds of each prompt and its edit.", names=names)
+    text, word = WEIGHTED[name]
     weights = editor.edit(text, [Edit(text, factors={word: factor}) for factor in FACTORS], settings.shown)
     titles = (text, *(f"{word} x {factor:g}" for factor in FACTORS))
-    yield editor.stages("things-weighted", titles, weights, f"Attention to “{word}” multiplied.")
+    yield editor.stages(f"{name}-weighted", titles, weights, f"Attention to “{word}” multiplied.")
 
 
 def _real(editor: PromptEditor, data: Dataset) -> Section:

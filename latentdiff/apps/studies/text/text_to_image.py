@@ -10,7 +10,14 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import GIVEN, StudyContext, colour_missing
-from latentdiff.apps.studies.kit.model import load_given, readable_scenes, text_model, things_section
+from latentdiff.apps.studies.kit.model import (
+    PHOTOS_MODEL,
+    THINGS_MODEL,
+    larger_section,
+    load_given,
+    readable_scenes,
+    text_model,
+)
 from latentdiff.apps.studies.kit.presets import TextPreset, VAEPreset
 from latentdiff.apps.studies.kit.scoring import score_cell
 from latentdiff.apps.studies.kit.training import pipeline_of
@@ -55,7 +62,18 @@ THINGS = (
     "a large blue moon on an orange background",
 )
 """Prompts of larger pictures."""
-THINGS_GUIDANCE = 3.0
+PHOTOS = (
+    "a red dress",
+    "a blue t-shirt",
+    "black shoes",
+    "a green pullover",
+    "white shorts",
+    "a brown jacket",
+    "a purple skirt",
+    "an orange dress",
+)
+"""Prompts of photos; no photo of the training has the last two."""
+LARGER_GUIDANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +111,13 @@ def study(context: StudyContext, settings: TextToImageSettings) -> Report:
         Section("Pictures for texts", ABOUT, where, shown),
         Section("What the pictures show", _scales(context, found), table),
     ]
-    sections += things_section(
-        context, "Larger pictures", THINGS_WORDS, lambda pipeline: _things(context, settings, pipeline)
+    sections += larger_section(
+        *(context, THINGS_MODEL, "Larger pictures", THINGS_WORDS),
+        lambda pipeline: [_larger(context, settings, pipeline, "things", THINGS)],
+    )
+    sections += larger_section(
+        *(context, PHOTOS_MODEL, "Photos", PHOTOS_WORDS),
+        lambda pipeline: [_larger(context, settings, pipeline, "photos", PHOTOS)],
     )
     if settings.emoji is not None or context.run_colour is not None:
         sections.append(_emoji(context, settings.emoji or TextPreset(), steps=steps, shown=n))
@@ -167,14 +190,26 @@ THINGS_WORDS = (
 )
 
 
-def _things(context: StudyContext, settings: TextToImageSettings, pipeline: Pipeline) -> Iterator[Picture]:
-    """Larger pictures of several kinds of things."""
-    sampling = Sampling(steps=settings.steps, guidance=THINGS_GUIDANCE)
+PHOTOS_WORDS = (
+    "Photos of ten kinds of clothes. The caption of a training photo is its kind and the colour that was"
+    " measured in it. The last two texts combine a kind and a colour that no training photo has together."
+)
+
+
+def _larger(
+    context: StudyContext,
+    settings: TextToImageSettings,
+    pipeline: Pipeline,
+    name: str,
+    prompts: Sequence[str],
+) -> Picture:
+    """Larger pictures of each of the prompts."""
+    sampling = Sampling(steps=settings.steps, guidance=LARGER_GUIDANCE)
     rows = [
         (folded(text), pipeline.sample(settings.shown, label=text, settings=sampling, seed=context.seed))
-        for text in THINGS
+        for text in prompts
     ]
-    yield context.rows("things", rows, f"The same seeds for every text, guidance {THINGS_GUIDANCE:g}.")
+    return context.rows(name, rows, f"The same seeds for every text, guidance {LARGER_GUIDANCE:g}.")
 
 
 EMOJI_WORDS = (
