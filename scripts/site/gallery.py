@@ -34,10 +34,10 @@ FIGURES = {  # that say more than the first of their study
     "anagrams": "pairs.png",
     "hybrids": "pairs.png",
     "text-to-image": "things.png",
-    "text-sdedit": "drawings-things.png",
+    "text-sdedit": "photos.png",
     "text-anagrams": "things.png",
     "text-hybrids": "things.png",
-    "prompt-to-prompt": "things.png",
+    "prompt-to-prompt": "photos.png",
 }
 FIRST = (  # in the gallery: what can be liked without reading
     "text-anagrams",
