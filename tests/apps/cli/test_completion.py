@@ -52,6 +52,7 @@ def folder(tmp_path: Path) -> Path:
                 "old",
                 "clothes",
                 "clothes-student",
+                "clothes-text",
                 "colour",
                 "digits",
                 "digits-pixels",
