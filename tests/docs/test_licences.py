@@ -3,11 +3,11 @@ they say.
 """
 
 import re
-from importlib import metadata, util
+from importlib import metadata
 from types import ModuleType
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, load_script
 
 from latentdiff.data.catalog import list_datasets
 from latentdiff.metrics.names import NAMES, PERCEPTUAL_NAMES
@@ -20,11 +20,7 @@ TEXT = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """scripts/licences.py, which is in no package."""
-    spec = util.spec_from_file_location("licences", ROOT / "scripts" / "licences.py")
-    assert spec is not None and spec.loader is not None
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "scripts" / "licences.py")
 
 
 def table(heading: str) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 
 import click
 import pytest
-from helpers import ROOT, run_cli
+from helpers import ROOT, load_script, run_cli
 
 import latentdiff
 from latentdiff.apps.cli.root import COMMANDS, root
@@ -31,11 +31,7 @@ needs_tools = pytest.mark.skipif(bool(MISSING), reason=f"needs the extra docs ({
 
 def hook(name: str) -> ModuleType:
     """A module of scripts/site, which is no package."""
-    spec = util.spec_from_file_location(f"site_{name}", ROOT / "scripts" / "site" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "scripts" / "site" / f"{name}.py")
 
 
 def command_of(name: str) -> click.Command:
@@ -204,11 +200,7 @@ def test_a_transcript_runs_the_blocks_and_writes_their_minutes(tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def transcript() -> ModuleType:
-    spec = util.spec_from_file_location("transcript", DOCS / "examples" / "transcript.py")
-    assert spec is not None and spec.loader is not None
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DOCS / "examples" / "transcript.py")
 
 
 def test_the_tutorial_has_a_place_for_its_minutes_and_commands_for_all_parts(transcript: ModuleType) -> None:

@@ -102,7 +102,7 @@ def test_the_curves_of_strengths_have_their_units_and_a_colour_for_each_attribut
     scores = {(w, s): dict.fromkeys(SWAPS, found) for w in settings.scales for s in settings.strengths}
     plotted: list[Panel] = []
     context = SimpleNamespace(plot=lambda name, panels, caption: plotted.extend(panels))
-    text_sdedit._text_curves(context, settings, scores)  # type: ignore[arg-type]
+    text_sdedit._curves(context, settings, scores)  # type: ignore[arg-type]
     assert [panel.y for panel in plotted] == ["percent", "percent", "PSNR (dB)"]
     for panel, value in zip(plotted, (50, 25, 20), strict=True):
         assert [curve.color for curve in panel.curves] == [0, 1, 2, 0, 1, 2]

@@ -1,7 +1,6 @@
 """The script that trains the feature network of digits, on a few images."""
 
 import hashlib
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, load_script
 from safetensors.torch import load_file
 
 from latentdiff.data import load_dataset
@@ -21,11 +20,7 @@ SCRIPT = ROOT / "scripts" / "train_mnist_features.py"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_mnist_features", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture(scope="module")

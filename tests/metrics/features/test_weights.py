@@ -2,14 +2,13 @@
 converted.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, load_script
 from safetensors.torch import load_file, save_file
 from torch import Size, Tensor
 
@@ -149,11 +148,7 @@ def test_only_an_intact_stamp_gives_the_plain_name(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("convert_feature_weights", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_conversion_of_files_that_stand_in_for_the_published(

@@ -279,8 +279,8 @@ THINGS_WORDS = (
 
 
 PHOTOS_WORDS = (
-    "Photos of clothes, two seeds of each. Another colour leaves cut, folds and ground as they are; another"
-    " kind stays in the place and in the colour."
+    "Photos of clothes, two seeds of each. Where the colour is exchanged the cut and the place stay, where"
+    " the kind is exchanged the colour and the place. Details and the ground change along with them."
 )
 
 
@@ -291,7 +291,7 @@ def _larger(
     name: str,
     edits: Sequence[tuple[str, str]],
 ) -> Iterator[Picture]:
-    """Edits of larger pictures: a squirrel becomes a lion."""
+    """Edits of larger pictures, and the attention to one of their words multiplied."""
     sampling = Sampling(steps=settings.steps, guidance=LARGER_GUIDANCE)
     editor = PromptEditor(context, pipeline, sampling, len(edits))
     made = [editor.edit(source, [Edit(edited)], 2) for source, edited in edits]

@@ -90,7 +90,7 @@ def painted(strokes: Tensor, ink: str, ground: str) -> Tensor:
 Edits = Mapping[tuple[float, float], Mapping[str, EditScores]]  # by guidance scale, strength and attribute
 
 
-def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
+def study(context: StudyContext, settings: TextSDEditSettings) -> Report:
     """Edits of one word of a caption over strengths and guidance scales, and edits of drawings."""
     data = readable_scenes(context, settings.counts)
     pipeline, origin = text_model(context, settings.text, data)
@@ -119,9 +119,9 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
     about = "The rest: the background for a digit or its colour, the digit's inside for the background."
     table = edit_table(("guidance", "strength"), scores.items(), about)
     return Report(
-        _text_findings(settings, scores),
-        Section("Pictures edited towards another text", TEXT_ABOUT, origin, *pictures),
-        Section("What changes and what is kept", _text_curves(context, settings, scores), table),
+        _findings(settings, scores),
+        Section("Pictures edited towards another text", ABOUT, origin, *pictures),
+        Section("What changes and what is kept", _curves(context, settings, scores), table),
         Section("From a drawing", DRAWN, picture),
         *larger_section(
             *(context, THINGS_MODEL, "From a drawing, larger", DRAWN),
@@ -135,7 +135,7 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
     )
 
 
-TEXT_ABOUT = (
+ABOUT = (
     "SDEdit noises an image to some level and denoises it from there, here conditioned on a text with one"
     " word exchanged (Meng et al. 2022). The strength is the level as a share of T: at 1 nothing of the"
     " image is left, at low strengths the text hardly matters. The images are test images, unknown to the"
@@ -201,7 +201,7 @@ def edit_tasks(data: Dataset, n: int) -> tuple[list[EditTask], Tensor]:
     return tasks, to_float(data.test.images[rows])
 
 
-def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Edits) -> Picture:
+def _curves(context: StudyContext, settings: TextSDEditSettings, scores: Edits) -> Picture:
     def panel(title: str, label: str, name: str, times: float) -> Panel:
         curves = []
         ends: dict[float, Style] = {settings.scales[0]: "dashed", settings.scales[-1]: "marked"}
@@ -219,7 +219,7 @@ def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Ed
     return context.plot("strengths", panels, "By strength and guidance, a curve for each attribute.")
 
 
-def _text_findings(settings: TextSDEditSettings, scores: Edits) -> Iterator[str]:
+def _findings(settings: TextSDEditSettings, scores: Edits) -> Iterator[str]:
     w, strengths = settings.scales[-1], settings.strengths
     for s in (min(strengths), max(strengths)):
         kinds = scores[w, s]
@@ -238,5 +238,5 @@ STUDY = Study(
         scales=(1.0, 2.0, 3.0),
         steps=50,
     ),
-    run=text_study,
+    run=study,
 )
